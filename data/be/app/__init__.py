@@ -1,0 +1,1 @@
+"""The sample back end: users of a MySQL database as JSON."""

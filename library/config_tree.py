@@ -1,0 +1,372 @@
+#!/usr/bin/python
+"""Write a folder of configuration files as one: stage, check, and only then replace what differs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_tree
+short_description: Write a folder of configuration files as one
+description:
+  - Compares all files with what is there. If any differs, the whole folder is staged beside it and
+    the checks run on the staged copy. Only if all of them pass are the files that differ replaced,
+    each in one step, so that wrong input changes nothing and no reader sees half a file.
+  - Secrets are generated where they are missing and kept otherwise. They are never shown.
+options:
+  path:
+    description: The folder. Created with mode 0700, because it holds secrets.
+    type: path
+    required: true
+  directories:
+    description: Folders inside it that have to exist.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Path inside O(path).
+        type: str
+        required: true
+      mode:
+        description: Mode, octal.
+        type: str
+        default: "0755"
+      owner:
+        description: Number of the user. Ignored unless the module runs as root.
+        type: int
+      group:
+        description: Number of the group. Ignored unless the module runs as root.
+        type: int
+  files:
+    description: Files inside it. One of C(content), C(secret_content) or C(secret) says what each holds.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      path:
+        description: Path inside O(path).
+        type: str
+        required: true
+      content:
+        description: Text of the file, shown in differences.
+        type: str
+      secret_content:
+        description: Text of the file, never shown. Empty keeps what is there.
+        type: str
+      secret:
+        description: Key of O(secrets) whose value the file holds.
+        type: str
+      mode:
+        description: Mode, octal.
+        type: str
+        default: "0644"
+      owner:
+        description: Number of the user. Ignored unless the module runs as root.
+        type: int
+      group:
+        description: Number of the group. Ignored unless the module runs as root.
+        type: int
+  secrets:
+    description: Secrets by name; an empty value means generate one and keep it.
+    type: dict
+    default: {}
+  checks:
+    description: Commands that must succeed on the staged copy. Run only if one of C(paths) differs.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What is checked, for messages.
+        type: str
+        required: true
+      argv:
+        description: The command; C({tree}) stands for the staged folder.
+        type: list
+        elements: str
+        required: true
+      paths:
+        description: Beginnings of paths that the command looks at.
+        type: list
+        elements: str
+        required: true
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: full
+    description: Stages and checks, and replaces nothing.
+  diff_mode:
+    support: full
+    description: Shows each file that differs; secrets as such only.
+"""
+
+EXAMPLES = r"""
+- name: Write the configuration
+  config_tree:
+    path: ~/.local/share/webstack
+    files:
+      - path: fe-lb/config/haproxy.cfg
+        content: "{{ lookup('ansible.builtin.template', 'haproxy.cfg.j2') }}"
+      - path: secrets/db/database_password
+        secret: database_password
+        mode: "0600"
+    secrets:
+      database_password: ""
+    checks:
+      - name: HAProxy configuration
+        paths: [fe-lb/]
+        argv: [haproxy, -c, -f, "{tree}/fe-lb/config/haproxy.cfg"]
+"""
+
+RETURN = r"""
+changed_files:
+  description: Paths of the files that differed.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import os  # noqa: E402
+import secrets as random_source  # noqa: E402
+import shutil  # noqa: E402
+import stat  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+# Bytes of randomness in a generated secret; as text it has about a third more characters.
+SECRET_BYTES = 24
+
+
+class TreeError(Exception):
+    """Nothing was replaced; the text says why."""
+
+
+@dataclass
+class Entry:
+    """One file or folder as it shall be."""
+
+    path: str
+    content: bytes | None
+    shown: bool
+    mode: int
+    owner: int | None
+    group: int | None
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """Return the content of a file, or None if there is none."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[str, bytes]:
+    """Return each secret: what its first existing file holds, else what is given, else a new one.
+
+    Raises:
+        TreeError: another value is given than the one that is in use.
+    """
+    values = {}
+    for name, value in given.items():
+        existing = None
+        for file in files:
+            if file.get("secret") == name and existing is None:
+                existing = read_bytes(root / file["path"])
+        if existing is not None and value and existing != value.encode():
+            raise TreeError(
+                f"{name}: the value differs from the one that the data was created with; leave it out to keep that one,"
+                " or change the password in the database first and then the files in secrets/."
+            )
+        values[name] = existing or (value or random_source.token_urlsafe(SECRET_BYTES)).encode()
+    return values
+
+
+def file_entry(root: Path, file: dict, values: dict[str, bytes]) -> Entry:
+    """Return what a file shall hold.
+
+    Raises:
+        TreeError: it names a secret that is not listed.
+    """
+    shown = file.get("content") is not None
+    if shown:
+        content: bytes | None = file["content"].encode()
+    elif file.get("secret"):
+        if file["secret"] not in values:
+            raise TreeError(f"{file['path']}: the secret {file['secret']} is not listed in secrets.")
+        content = values[file["secret"]]
+    else:
+        content = file.get("secret_content", "").encode() or read_bytes(root / file["path"])
+    return Entry(file["path"], content, shown, int(file["mode"], 8), file.get("owner"), file.get("group"))
+
+
+def differs(path: Path, entry: Entry, privileged: bool) -> bool:
+    """Tell whether content, mode or owner of a file or folder are not as wanted."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    if stat.S_IMODE(found.st_mode) != entry.mode:
+        return True
+    if privileged and (found.st_uid, found.st_gid) != (entry.owner or 0, entry.group or 0):
+        return True
+    return entry.content is not None and read_bytes(path) != entry.content
+
+
+def write(path: Path, entry: Entry, privileged: bool) -> None:
+    """Write a file under a temporary name and put it in place in one step."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as handle:
+        handle.write(entry.content or b"")
+        if privileged:
+            os.fchown(descriptor, entry.owner or 0, entry.group or 0)
+        os.fchmod(descriptor, entry.mode)
+        os.fsync(descriptor)
+    os.replace(temporary, path)
+
+
+def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:
+    """Create a folder, or correct its mode and owner."""
+    path.mkdir(parents=True, exist_ok=True)
+    if entry:
+        if privileged:
+            os.chown(path, entry.owner or 0, entry.group or 0)
+        path.chmod(entry.mode)
+
+
+def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
+    """Run the checks that concern a changed path.
+
+    Raises:
+        TreeError: one failed; the text holds what it printed.
+    """
+    for check in checks:
+        if not any(path.startswith(tuple(check["paths"])) for path in changed):
+            continue
+        argv = [argument.replace("{tree}", str(staged)) for argument in check["argv"]]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            output = (done.stdout + done.stderr).replace(str(staged), "").strip()
+            raise TreeError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
+
+
+def difference(root: Path, entry: Entry) -> dict[str, str]:
+    """Return what Ansible shows of a file that differs."""
+    path = root / entry.path
+    header = {"before_header": str(path), "after_header": str(path)}
+    if not entry.shown:
+        before = "(not shown)\n" if path.exists() else ""
+        return {**header, "before": before, "after": "(not shown, changed)\n"}
+    before = (read_bytes(path) or b"").decode(errors="replace")
+    return {**header, "before": before, "after": (entry.content or b"").decode(errors="replace")}
+
+
+def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
+    """Bring the folder to what the parameters say and return the module's result.
+
+    Raises:
+        TreeError: nothing was replaced.
+        OSError: a file could not be written.
+    """
+    root = Path(os.path.abspath(parameters["path"]))
+    values = secret_values(root, parameters["files"], parameters["secrets"])
+    entries = [file_entry(root, file, values) for file in parameters["files"]]
+    entries = [entry for entry in entries if entry.content is not None]
+    folders = [
+        Entry(item["path"], None, True, int(item["mode"], 8), item.get("owner"), item.get("group"))
+        for item in parameters["directories"]
+    ]
+    changed = [entry for entry in entries if differs(root / entry.path, entry, privileged)]
+    changed_folders = [folder for folder in folders if differs(root / folder.path, folder, privileged)]
+    result = {
+        "changed": bool(changed or changed_folders),
+        "changed_files": [entry.path for entry in changed],
+        "diff": [difference(root, entry) for entry in changed],
+    }
+    if not changed and not changed_folders:
+        return result
+
+    # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
+    parent = root if root.is_dir() else None
+    if parent is None and not check_mode:
+        root.mkdir(mode=0o700, parents=True)
+        parent = root
+    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
+    try:
+        staged.chmod(0o755)
+        for folder in folders:
+            make_directory(staged / folder.path, folder, privileged)
+        for entry in entries:
+            (staged / entry.path).parent.mkdir(parents=True, exist_ok=True)
+            write(staged / entry.path, entry, privileged)
+        run_checks(staged, parameters["checks"], result["changed_files"])
+    finally:
+        shutil.rmtree(staged)
+    if check_mode:
+        return result
+    for folder in folders:
+        make_directory(root / folder.path, folder, privileged)
+    for entry in changed:
+        make_directory((root / entry.path).parent, None, privileged)
+        write(root / entry.path, entry, privileged)
+    return result
+
+
+def main() -> None:
+    """Run the module."""
+    ownership = {"mode": {"type": "str"}, "owner": {"type": "int"}, "group": {"type": "int"}}
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "directories": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    **ownership,
+                    "path": {"type": "str", "required": True},
+                    "mode": {"type": "str", "default": "0755"},
+                },
+            },
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    **ownership,
+                    "path": {"type": "str", "required": True},
+                    "mode": {"type": "str", "default": "0644"},
+                    "content": {"type": "str"},
+                    "secret_content": {"type": "str", "no_log": True},
+                    "secret": {"type": "str", "no_log": False},
+                },
+                "required_one_of": [("content", "secret_content", "secret")],
+            },
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "checks": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "argv": {"type": "list", "elements": "str", "required": True},
+                    "paths": {"type": "list", "elements": "str", "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = converge(module.params, module.check_mode, os.getuid() == 0)
+    except (TreeError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

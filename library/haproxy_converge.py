@@ -1,0 +1,258 @@
+#!/usr/bin/python
+"""Bring running load balancers to their rendered configuration and wait for their servers."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: haproxy_converge
+short_description: Bring running HAProxy processes to their configuration and wait for their servers
+description:
+  - Asks each process over its master socket which configuration it has read (the global keyword
+    C(description) holds a digest of it). If that is not the one on the disk, the state of the servers is
+    saved and the process reloads in place; no connection is lost and no container is replaced.
+  - An interrupted run leaves nothing behind that the next one would not notice.
+  - Then waits until each backend has exactly the wanted number of servers that pass their checks.
+options:
+  path:
+    description: Folder that the other paths start from.
+    type: path
+    required: true
+  load_balancers:
+    description: The processes.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name for messages.
+        type: str
+        required: true
+      socket:
+        description: Master socket.
+        type: str
+        required: true
+      configuration:
+        description: Configuration file.
+        type: str
+        required: true
+      backend:
+        description: Backend whose servers are counted.
+        type: str
+        required: true
+      servers:
+        description: Servers that shall be up.
+        type: int
+        required: true
+  timeout:
+    description: Seconds to wait for servers.
+    type: int
+    default: 60
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: full
+    description: Tells which process would reload, and waits for nothing.
+  diff_mode:
+    support: full
+    description: Shows the digests of the configurations.
+"""
+
+EXAMPLES = r"""
+- name: Reload what has a new configuration and wait for the servers
+  haproxy_converge:
+    path: ~/.local/share/webstack
+    load_balancers:
+      - {name: fe-lb, socket: fe-lb/run/master.sock, configuration: fe-lb/config/haproxy.cfg, backend: fe, servers: 2}
+"""
+
+RETURN = r"""
+reloaded:
+  description: Names of the load balancers that reloaded.
+  returned: always
+  type: list
+  elements: str
+rotation:
+  description: Servers that are up, by load balancer.
+  returned: always
+  type: dict
+"""
+
+import contextlib  # noqa: E402
+import csv  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import socket  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+PAUSE = 0.2
+
+
+class ConvergeError(Exception):
+    """The text says what did not happen."""
+
+
+def ask(path: Path, command: str, timeout: float = 10) -> str:
+    """Return the answer of a master socket to one command.
+
+    Raises:
+        OSError: nothing answers there within ``timeout`` seconds.
+    """
+    # The address of a Unix socket holds 108 bytes, less than many paths: it is named from its folder.
+    before = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(path.parent)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect(path.name)
+            connection.sendall(command.encode() + b"\n")
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    finally:
+        os.fchdir(before)
+        os.close(before)
+    return answer.decode(errors="replace")
+
+
+def version(text: str) -> str:
+    """Return the digest in a configuration or in an answer to ``show info``; empty if there is none."""
+    match = re.search(r"^\s*description:?\s+(\S+)", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def servers_up(statistics: str, backend: str) -> int:
+    """Return how many servers of a backend pass their checks, from an answer to ``show stat``."""
+    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
+    # "UP", and "UP 1/2" while a check has just failed; "no check" does not occur here.
+    return sum(
+        row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
+        for row in rows
+    )
+
+
+def until(deadline: float, condition, what: str):
+    """Return the first true value of ``condition``, asked again until ``deadline`` (monotonic seconds).
+
+    Raises:
+        ConvergeError: the time is over; the text says ``what`` did not happen.
+    """
+    while True:
+        last = None
+        try:
+            value = condition()
+        except OSError as error:
+            value, last = None, error
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise ConvergeError(what + (f" ({last})" if last else ""))
+        time.sleep(PAUSE)
+
+
+def reload_process(balancer: dict, root: Path, wanted: str, deadline: float) -> None:
+    """Save the state of the servers and let one process read its configuration again.
+
+    Raises:
+        ConvergeError: it refused, and goes on with the configuration that it had.
+    """
+    master = root / balancer["socket"]
+    state = master.with_name("state")
+    temporary = master.with_name(".state.new")
+    temporary.write_text(ask(master, "@1 show servers state"), encoding="utf-8")
+    temporary.chmod(0o644)
+    os.replace(temporary, state)
+    answer = ask(master, "reload", timeout=60)
+    if "Success=1" not in answer:
+        raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {answer.strip()}")
+    until(
+        deadline,
+        lambda: version(ask(master, "@1 show info")) == wanted,
+        f"{balancer['name']} has reloaded, but does not run its new configuration.",
+    )
+
+
+def converge(parameters: dict, check_mode: bool) -> dict:
+    """Do what the module promises and return its result.
+
+    Raises:
+        ConvergeError: something did not happen in time.
+    """
+    root = Path(os.path.abspath(parameters["path"]))
+    deadline = time.monotonic() + parameters["timeout"]
+    result: dict = {"changed": False, "reloaded": [], "rotation": {}, "diff": []}
+    for balancer in parameters["load_balancers"]:
+        master = root / balancer["socket"]
+        wanted = version((root / balancer["configuration"]).read_text(encoding="utf-8"))
+        running = ""
+        with contextlib.suppress(OSError):
+            running = version(ask(master, "@1 show info"))
+        if not running and not check_mode:
+            running = until(
+                deadline,
+                lambda master=master: version(ask(master, "@1 show info")),
+                f"{balancer['name']} does not answer on {balancer['socket']}.",
+            )
+        if running != wanted:
+            result["changed"] = True
+            result["reloaded"].append(balancer["name"])
+            header = f"{balancer['name']}: configuration of the running process"
+            result["diff"].append(
+                {"before_header": header, "after_header": header, "before": running + "\n", "after": wanted + "\n"}
+            )
+            if not check_mode:
+                reload_process(balancer, root, wanted, deadline)
+    if check_mode:
+        return result
+    for balancer in parameters["load_balancers"]:
+        master = root / balancer["socket"]
+        found = {"up": -1}
+
+        def complete(balancer=balancer, master=master, found=found) -> bool:
+            found["up"] = servers_up(ask(master, "@1 show stat"), balancer["backend"])
+            return found["up"] == balancer["servers"]
+
+        try:
+            until(deadline, complete, "")
+        except ConvergeError as error:
+            raise ConvergeError(
+                f"{balancer['name']} has {found['up']} of {balancer['servers']} servers of {balancer['backend']} in rotation"
+                f" after {parameters['timeout']} s: see the logs of {balancer['backend']}, and whether its port and health"
+                f" path ({balancer['backend']}_port, {balancer['backend']}_health_path) are what the application serves."
+            ) from error
+        result["rotation"][balancer["name"]] = found["up"]
+    return result
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "timeout": {"type": "int", "default": 60},
+            "load_balancers": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "socket": {"type": "str", "required": True},
+                    "configuration": {"type": "str", "required": True},
+                    "backend": {"type": "str", "required": True},
+                    "servers": {"type": "int", "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = converge(module.params, module.check_mode)
+    except (ConvergeError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+#!/usr/bin/python
+"""Report what on a host matters to a deployment; the action plugin of the same name judges it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_preflight
+short_description: Check the settings of a stack and the host it goes to
+description:
+  - Checks every setting on the controller, then looks at the host, and fails with one sentence for
+    each problem before anything is changed. Never changes anything.
+  - The checks stand in C(module_utils/stack_settings.py).
+options:
+  project_dir:
+    description: The checkout, on the controller. Relative paths in settings start there.
+    type: path
+    required: true
+  stack_name:
+    description: Project name of Compose.
+    type: str
+    required: true
+  stack_dir:
+    description: Folder of the rendered files on the host.
+    type: path
+    required: true
+  engine_minimum:
+    description: Oldest engine version that is accepted.
+    type: str
+    required: true
+  compose_minimum:
+    description: Oldest Compose version that is accepted.
+    type: str
+    required: true
+  images:
+    description: Names of images to look up on the host.
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: Ports of the host to be published, found out by the action plugin.
+    type: list
+    elements: dict
+    default: []
+  mounts:
+    description: Sources of bind mounts, found out by the action plugin.
+    type: list
+    elements: dict
+    default: []
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: Changes nothing, so there is nothing to show.
+"""
+
+EXAMPLES = r"""
+- name: Check the settings and the host
+  stack_preflight:
+    project_dir: "{{ playbook_dir }}/.."
+    stack_name: webstack
+    stack_dir: ~/.local/share/webstack
+    engine_minimum: "25.0.0"
+    compose_minimum: "2.26.0"
+"""
+
+RETURN = r"""
+engine_version:
+  description: Version of the engine; empty if it does not answer, see C(engine_error).
+  returned: always
+  type: str
+compose_version:
+  description: Version of Compose v2; empty if it is missing.
+  returned: always
+  type: str
+memory:
+  description: Memory of the host in bytes.
+  returned: always
+  type: int
+uid:
+  description: User that deploys, on the host.
+  returned: always
+  type: int
+gid:
+  description: Group that deploys, on the host.
+  returned: always
+  type: int
+stack_dir:
+  description: Absolute path of the option O(stack_dir).
+  returned: always
+  type: str
+state:
+  description: What the last run left for this one, from C(state.json).
+  returned: always
+  type: dict
+rendered:
+  description: Whether a Compose file has been written before.
+  returned: always
+  type: bool
+images:
+  description: Of each known image its id, user and labels, by name.
+  returned: always
+  type: dict
+containers:
+  description: Containers of the project with service, name, state and image.
+  returned: always
+  type: list
+  elements: dict
+database_volume:
+  description: Whether the data volume exists.
+  returned: always
+  type: bool
+certificate:
+  description: The deployed certificate, PEM without its key; empty if there is none.
+  returned: always
+  type: str
+"""
+
+import errno  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import socket  # noqa: E402
+import subprocess  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+SECRETS = ("database_password", "database_root_password")
+
+
+class Commands:
+    """Runs commands beside each other: most of their time is spent waiting for the engine."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen | OSError] = {}
+
+    def start(self, name: str, *argv: str) -> None:
+        """Start a command; its result is fetched by ``name``."""
+        try:
+            self._running[name] = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        except OSError as error:
+            self._running[name] = error
+
+    def result(self, name: str, timeout: float = 30) -> tuple[int, str, str]:
+        """Return exit code, output and errors; 127 if the program is missing, 124 after ``timeout`` seconds."""
+        process = self._running[name]
+        if isinstance(process, OSError):
+            return 127, "", f"{process.filename}: {process.strerror}"
+        try:
+            output, errors = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return 124, "", f"no answer within {timeout:g} s"
+        return process.returncode, output, errors
+
+
+def listener(port: int) -> str:
+    """Return `` by NAME (process N)`` for the process that listens on a TCP port, as far as it may be seen."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            # Fields of proc(5): local address, state (0A: listening), inode of the socket.
+            if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A":
+                inodes.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(entry) in inodes for entry in (process / "fd").iterdir()):
+                return f" by {(process / 'comm').read_text().strip()} (process {process.name})"
+        except OSError:
+            continue
+    return ""
+
+
+def port_problem(address: str, port: int) -> str | None:
+    """Return why a TCP port of this host cannot be published, or None."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            # Binding alone succeeds beside a listener that allows it; listening does not.
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} of {address} is taken{listener(port)}; stop that or choose another port"
+            if error.errno == errno.EADDRNOTAVAIL:
+                return f"bind_address {address} is no address of this host; give one of its own, or 0.0.0.0"
+            # The engine may bind where this user may not (ports below 1024).
+            if error.errno not in (errno.EACCES, errno.EPERM):
+                return f"port {port} of {address} cannot be used ({error.strerror}); choose another"
+    return None
+
+
+def host_memory() -> int:
+    """Return the host's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a file, or nothing if there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "project_dir": {"type": "path", "required": True},
+            "stack_name": {"type": "str", "required": True},
+            "stack_dir": {"type": "path", "required": True},
+            "engine_minimum": {"type": "str", "required": True},
+            "compose_minimum": {"type": "str", "required": True},
+            "images": {"type": "list", "elements": "str", "default": []},
+            "ports": {"type": "list", "elements": "dict", "default": []},
+            "mounts": {"type": "list", "elements": "dict", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    name = parameters["stack_name"]
+    stack_dir = Path(os.path.abspath(parameters["stack_dir"]))
+    commands = Commands()
+    commands.start("engine", "docker", "version", "--format", "{{.Server.Version}}")
+    commands.start("compose", "docker", "compose", "version", "--short")
+    commands.start(
+        "containers",
+        *("docker", "ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={name}"),
+        *("--format", "{{json .}}"),
+    )
+    commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
+    if parameters["images"]:
+        commands.start("images", "docker", "image", "inspect", *parameters["images"])
+
+    code, output, errors = commands.result("engine")
+    result = {
+        "changed": False,
+        "engine_version": output.strip() if code == 0 else None,
+        "engine_error": (errors.strip().splitlines() or [f"docker exited with {code}"])[-1],
+        "memory": host_memory(),
+        "uid": os.getuid(),
+        "gid": os.getgid(),
+        "stack_dir": str(stack_dir),
+    }
+    code, output, _ = commands.result("compose")
+    result["compose_version"] = output.strip() if code == 0 else None
+
+    containers = [json.loads(line) for line in commands.result("containers")[1].splitlines()]
+    for container in containers:
+        labels = dict(label.partition("=")[::2] for label in container["Labels"].split(","))
+        container["service"] = labels.get("com.docker.compose.service", "")
+    result["containers"] = [
+        {
+            "id": container["ID"],
+            "name": container["Names"],
+            "service": container["service"],
+            "image": container["Image"],
+            "state": container["State"],
+        }
+        for container in containers
+    ]
+    result["database_volume"] = bool(commands.result("volume")[1].strip())
+    found = json.loads(commands.result("images")[1] or "[]") if parameters["images"] else []
+    result["images"] = {
+        reference: {
+            "id": image["Id"],
+            "user": (image["Config"] or {}).get("User") or "",
+            "labels": (image["Config"] or {}).get("Labels") or {},
+        }
+        for image in found
+        for reference in (image["RepoTags"] or []) + (image["RepoDigests"] or [])
+    }
+
+    published = " ".join(container["Ports"] for container in containers if container["State"] == "running")
+    for port in parameters["ports"]:
+        own = f":{port['port']}->" in published
+        port["problem"] = None if own else port_problem(port["address"], int(port["port"]))
+    for mount in parameters["mounts"]:
+        mount["exists"] = os.path.exists(os.path.expanduser(mount["source"]))
+    result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
+
+    try:
+        result["state"] = json.loads(read_text(stack_dir / "state.json") or "{}")
+    except ValueError:
+        result["state"] = {}
+    result["secrets_complete"] = all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS)
+    certificate = stack_dir / "fe-lb" / "config" / "tls" / "site.pem"
+    result["certificate"] = read_text(certificate) if Path(f"{certificate}.key").exists() else ""
+    result["rendered"] = (stack_dir / "docker-compose.yml").exists()
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,472 @@
+"""What the settings of a stack may be, checked before anything is changed.
+
+Everything here is a pure function of its arguments, apart from looking at files that settings name
+on the controller. Each problem is one sentence that names the setting and says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.module_utils.common.validation import (
+    check_type_bool,
+    check_type_dict,
+    check_type_float,
+    check_type_int,
+    check_type_list,
+    check_type_str,
+)
+
+# Size of the fixed parts of a DNS answer in bytes: header (RFC 1035, 4.1.1) and the EDNS0 record
+# (RFC 6891, 6.1.2); and of one A record whose name is compressed to a pointer.
+DNS_HEADER = 12
+DNS_EDNS = 11
+DNS_RECORD = 16
+# Part of the host's memory that replicas may be counted with; the rest is the engine's and the host's.
+MEMORY_SHARE = 0.9
+# Line in a file of group_vars after which role variables are wired to settings.
+WIRING_MARK = "# --- wiring"
+
+UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
+DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
+# Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
+OWN_PREFIXES = ("fe_", "be_", "lb_", "database_", "frontend_", "backend_", "load_balancer_", "image_", "stack_")
+
+TYPES = {
+    "int": (check_type_int, "a whole number"),
+    "float": (check_type_float, "a number"),
+    "bool": (check_type_bool, "true or false"),
+    "list": (check_type_list, "a list"),
+    "dict": (check_type_dict, "a dictionary"),
+    "str": (check_type_str, "a text"),
+    "path": (check_type_str, "a path"),
+}
+
+
+@dataclass
+class Setting:
+    """One public setting: what its value must be and which role variable it feeds."""
+
+    name: str
+    option: str
+    type: str = "str"
+    choices: list | None = None
+    description: str = ""
+    role: str = ""
+    default: Any = field(default=None)
+
+
+def parse_size(text: Any) -> int:
+    """Return the bytes of a size in Docker's notation (``256M``, ``1.5G``, ``1048576``).
+
+    Raises:
+        ValueError: ``text`` is no such size or not positive.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([bkmg]?b?)", str(text).strip().lower())
+    if not match or match[2] not in UNITS or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is no size")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def dns_capacity(payload: int, name: str) -> int:
+    """Return how many addresses an answer of ``payload`` bytes holds for the name of a service."""
+    question = len(name) + 2 + 4
+    return max(0, (payload - DNS_HEADER - question - DNS_EDNS) // DNS_RECORD)
+
+
+def replica_capacity(slots: int, payload: int, name: str) -> int:
+    """Return the most replicas that a load balancer can follow through a change.
+
+    A change starts new replicas beside the old ones, so each counts twice.
+    """
+    return min(slots, dns_capacity(payload, name)) // 2
+
+
+def read_settings(project: Path) -> dict[str, Setting]:
+    """Return every public setting by name, from the roles' argument specs and their wiring in group_vars.
+
+    Args:
+        project: the checkout.
+    """
+    options: dict[str, tuple[str, dict]] = {}
+    for path in sorted(project.glob("roles/*/meta/argument_specs.yml")):
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+        for name, spec in specs["main"].get("options", {}).items():
+            options[name] = (path.parts[-3], spec)
+    settings: dict[str, Setting] = {}
+    for path in sorted(project.glob("group_vars/all/*.yml")):
+        public_text, _, wiring_text = path.read_text(encoding="utf-8").partition(WIRING_MARK)
+        public = yaml.safe_load(public_text) or {}
+        # The mark's own line is a comment and was cut in the middle.
+        wiring = yaml.safe_load("#" + wiring_text) or {}
+        sources = {name: name for name in public if name in options}
+        for option, value in wiring.items():
+            match = re.fullmatch(r"\{\{\s*([a-z0-9_]+)\b[^}]*\}\}", str(value))
+            if match and option in options and match[1] in public:
+                sources.setdefault(match[1], option)
+        for name, option in sources.items():
+            role, spec = options[option]
+            settings[name] = Setting(
+                name,
+                option,
+                spec.get("type", "str"),
+                spec.get("choices"),
+                " ".join(spec["description"]) if isinstance(spec["description"], list) else spec["description"],
+                role,
+                public[name],
+            )
+    return settings
+
+
+def known_names(project: Path) -> set[str]:
+    """Return every variable that the project reads: settings, role options, and what wiring refers to."""
+    names = set(read_settings(project))
+    for path in project.glob("roles/*/meta/argument_specs.yml"):
+        specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
+        for spec in specs.values():
+            names.update(spec.get("options", {}))
+    for path in project.glob("group_vars/all/*.yml"):
+        text = path.read_text(encoding="utf-8").partition(WIRING_MARK)[2]
+        names.update(re.findall(r"^([a-z][a-z0-9_]*):", text, re.MULTILINE))
+        for expression in re.findall(r"\{\{(.*?)\}\}", text, re.DOTALL):
+            names.update(re.findall(r"\b[a-z][a-z0-9_]+\b", expression))
+    return names
+
+
+def unknown_settings(names: set[str], known: set[str], settings: set[str]) -> list[str]:
+    """Return a sentence for each of ``names`` that looks like a setting and is none.
+
+    A name is taken for a mistaken setting if it starts like one of the project's or differs little
+    from one; other variables of the user's inventory are left alone.
+    """
+    problems = []
+    for name in sorted(names - known):
+        # "environment" is Ansible's own, like those with its prefix.
+        if name == "environment" or name.startswith(("_", "ansible_", "molecule_")):
+            continue
+        close = difflib.get_close_matches(name, sorted(settings), n=1, cutoff=0.6)
+        alike = difflib.get_close_matches(name, sorted(settings), n=1, cutoff=0.85)
+        if alike or name.startswith(OWN_PREFIXES):
+            hint = f"did you mean {close[0]}?" if close else "docs/variables.md lists all settings."
+            problems.append(f"{name} is no setting of this stack: {hint}")
+    return problems
+
+
+def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the values in their declared types, and a sentence for each that has another type."""
+    converted: dict[str, Any] = {}
+    problems = []
+    for name, setting in settings.items():
+        if name not in values:
+            continue
+        value = values[name]
+        check, wanted = TYPES[setting.type]
+        try:
+            # A list or dictionary is not made from text: "a,b" and "a=b" are mostly mistakes.
+            if setting.type in ("list", "dict") and isinstance(value, str):
+                raise TypeError
+            # True is an int to Python, None the text "None" to Ansible; to a user they are neither.
+            if value is None or (setting.type in ("int", "float", "str") and isinstance(value, bool)):
+                raise TypeError
+            if setting.type == "str" and isinstance(value, (list, dict)):
+                raise TypeError
+            converted[name] = check(value)
+        except (TypeError, ValueError):
+            problems.append(f"{name}: {value!r} is not {wanted}; correct the value of {name}.")
+            continue
+        if setting.choices and converted[name] not in setting.choices:
+            problems.append(f"{name}: {value!r} is not known; use one of {', '.join(map(str, setting.choices))}.")
+    return converted, problems
+
+
+def _between(values: dict, name: str, low: float, high: float, unit: str) -> list[str]:
+    value = values.get(name)
+    if value is None or low <= value <= high:
+        return []
+    return [f"{name}: {value} is out of range; give {unit} from {low} to {high}."]
+
+
+def _matches(values: dict, name: str, pattern: str, wanted: str) -> list[str]:
+    value = values.get(name)
+    if value is None or re.fullmatch(pattern, str(value)):
+        return []
+    return [f"{name}: {str(value)!r} is not valid; give {wanted}."]
+
+
+def _size(name: str, value: Any) -> list[str]:
+    try:
+        parse_size(value)
+    except ValueError:
+        return [f"{name}: {value!r} is no amount of memory; write it like 256M or 1G."]
+    return []
+
+
+def check_replicas(values: dict) -> list[str]:
+    """Check the numbers of replicas against the load balancers' slots and the DNS payload."""
+    problems = []
+    slots, payload = values.get("lb_slots"), values.get("lb_dns_payload")
+    if slots is not None and payload is not None and slots > dns_capacity(payload, "fe"):
+        problems.append(
+            f"lb_slots: {slots} servers do not fit into a DNS answer of {payload} bytes;"
+            f" give at most {dns_capacity(payload, 'fe')} or raise lb_dns_payload to {slots * DNS_RECORD + 64}."
+        )
+        return problems
+    for tier in ("fe", "be"):
+        name = f"{tier}_replicas"
+        replicas = values.get(name)
+        if replicas is None:
+            continue
+        if replicas < 1:
+            problems.append(f"{name}: {replicas} replicas cannot serve; give 1 or more, 2 for availability.")
+        elif slots is not None and payload is not None and replicas > replica_capacity(slots, payload, tier):
+            problems.append(
+                f"{name}: {replicas} replicas are more than the load balancer has room for"
+                f" ({slots} slots, two for each replica so that a change can run beside the old ones);"
+                f" give at most {replica_capacity(slots, payload, tier)} or raise lb_slots."
+            )
+    return problems
+
+
+def check_ports(values: dict) -> list[str]:
+    """Check every port setting, and that no port of the host is used twice."""
+    problems = []
+    for name in ("http_port", "https_port", "fe_port", "be_port", "be_lb_port"):
+        problems += _between(values, name, 1, 65535, "a port")
+    if "http_port" in values and values["http_port"] == values.get("https_port"):
+        problems.append(f"https_port: {values['https_port']} is http_port as well; give them different ports.")
+    return problems
+
+
+def check_names(values: dict) -> list[str]:
+    """Check names, addresses, paths and durations by their form."""
+    problems = _matches(
+        values,
+        "stack_name",
+        r"[a-z0-9]+(?:[_-][a-z0-9]+)*",
+        "a project name of lower-case letters, digits, and single - or _ between them",
+    )
+    problems += _matches(values, "database_name", r"[A-Za-z0-9_$-]{1,64}", "1 to 64 letters, digits, _, $ or -")
+    problems += _matches(values, "database_user", r"[A-Za-z0-9_.-]{1,32}", "1 to 32 letters, digits, _, . or -")
+    problems += _matches(values, "database_password", r"[^\r\n]*", "a password without line breaks")
+    if values.get("database_user") == "root":
+        problems.append("database_user: root is the server's own account; give the application another name.")
+    problems += _matches(values, "image_registry", r"(?:[A-Za-z0-9.:_/-]+/)?", "a prefix that ends with /, or nothing")
+    try:
+        ipaddress.ip_address(values.get("bind_address", "127.0.0.1"))
+    except ValueError:
+        problems.append(f"bind_address: {values['bind_address']!r} is no IP address; give one of the host, or 0.0.0.0.")
+    for tier in ("fe", "be"):
+        problems += _matches(
+            values, f"{tier}_user", r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own"
+        )
+        problems += _matches(
+            values, f"{tier}_health_path", r"(?:/[^\s\"'\\]*)?", "a path that begins with /, or nothing for a TCP check"
+        )
+    for name in ("fe_stop_grace_period", "be_stop_grace_period", "lb_stop_grace_period", "database_stop_grace_period"):
+        problems += _matches(values, name, r"(?:[0-9]+(?:h|m|s))+", "a duration like 30s or 2m")
+    for name in ("be_lb_aliases", "database_aliases"):
+        for alias in values.get(name) or []:
+            if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?", str(alias)):
+                problems.append(f"{name}: {alias!r} is no host name; use letters, digits, -, _ and dots.")
+    for key, value in (values.get("network_subnets") or {}).items():
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            problems.append(f"network_subnets: {value!r} for {key} is no address range; write it like 10.9.5.0/24.")
+    return problems
+
+
+def check_containers(values: dict) -> list[str]:
+    """Check limits, reservations, environment, capabilities and mounts of the containers."""
+    problems = []
+    for name in ("fe_limits", "be_limits", "lb_limits", "database_limits"):
+        limits = values.get(name)
+        if limits is None:
+            continue
+        for key in sorted(set(limits) - {"cpus", "memory", "pids"}):
+            problems.append(f"{name}: {key!r} is no limit; use cpus, memory and pids.")
+        if "memory" in limits:
+            problems += _size(f"{name}.memory", limits["memory"])
+        for key, kind in (("cpus", float), ("pids", int)):
+            try:
+                valid = kind(limits.get(key, 1)) > 0
+            except (TypeError, ValueError):
+                valid = False
+            if not valid:
+                problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")
+    for name in ("fe_memory_reservation", "be_memory_reservation", "lb_memory_reservation", "database_memory_reservation"):
+        if name in values:
+            problems += _size(name, values[name])
+    for tier in ("fe", "be"):
+        for key, value in (values.get(f"{tier}_environment") or {}).items():
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
+                problems.append(f"{tier}_environment: {key!r} is no name of a variable; use letters, digits and _.")
+            if isinstance(value, (dict, list)):
+                problems.append(f"{tier}_environment: {key} is a {type(value).__name__}; give a text or a number.")
+        for mount in values.get(f"{tier}_mounts") or []:
+            if not isinstance(mount, dict) or not {"source", "target"} <= set(mount) <= {"source", "target", "read_only"}:
+                problems.append(f"{tier}_mounts: {mount!r} is not understood; give source, target and perhaps read_only.")
+            elif not str(mount["target"]).startswith("/"):
+                problems.append(f"{tier}_mounts: the target {mount['target']!r} is not absolute; begin it with /.")
+    return problems
+
+
+def check_load_balancers(values: dict) -> list[str]:
+    """Check what HAProxy is configured with."""
+    problems = []
+    timeouts = values.get("lb_timeouts") or {}
+    known = {"connect", "client", "server", "queue", "http_request", "http_keep_alive", "tunnel", "check"}
+    for key, value in timeouts.items():
+        if key not in known:
+            problems.append(f"lb_timeouts: {key!r} is no timeout; use {', '.join(sorted(known))}.")
+        elif not re.fullmatch(r"[0-9]+(?:us|ms|s|m|h|d)?", str(value)):
+            problems.append(f"lb_timeouts.{key}: {value!r} is no duration; write it like 500ms or 30s.")
+    for key in sorted(known - set(timeouts)) if timeouts else []:
+        problems.append(f"lb_timeouts: {key} is missing; give all of {', '.join(sorted(known))}.")
+    problems += _between(values, "lb_slots", 2, 4000, "servers")
+    problems += _between(values, "lb_dns_payload", 512, 65535, "bytes")
+    problems += _between(values, "lb_discovery_interval", 0.1, 60, "seconds")
+    problems += _between(values, "lb_health_interval", 0.1, 60, "seconds")
+    problems += _between(values, "lb_max_connections", 100, 1000000, "connections")
+    problems += _between(values, "hsts_max_age", 0, 10**9, "seconds")
+    return problems
+
+
+def check_files(values: dict, project: Path) -> list[str]:
+    """Check the files that settings name on the controller: sources, dumps, certificate and key."""
+    problems = []
+    for tier in ("fe", "be"):
+        name = f"{tier}_source"
+        if values.get(f"{tier}_image") or name not in values:
+            continue
+        source = project / Path(values[name]).expanduser()
+        if not source.is_dir():
+            problems.append(f"{name}: the folder {source} does not exist; correct the path or set {tier}_image.")
+        elif not (source / "Dockerfile").is_file():
+            problems.append(f"{name}: {source} has no Dockerfile; add one or set {tier}_image.")
+    for dump in values.get("database_dumps") or []:
+        path = project / Path(str(dump)).expanduser()
+        if not path.is_file():
+            problems.append(f"database_dumps: the file {path} does not exist; correct the path or leave it out.")
+        elif not path.name.endswith(DUMP_SUFFIXES):
+            problems.append(f"database_dumps: {path} is no dump; its name must end with {', '.join(DUMP_SUFFIXES)}.")
+    return problems + check_certificate(values, project)
+
+
+def check_certificate(values: dict, project: Path) -> list[str]:
+    """Check that certificate and key are both given, belong together and are valid now."""
+    import datetime
+
+    certificate, key = values.get("tls_certificate"), values.get("tls_private_key")
+    if not certificate and not key:
+        return []
+    if not key:
+        return ["tls_private_key: missing beside tls_certificate; give both or neither."]
+    if not certificate:
+        return ["tls_certificate: missing beside tls_private_key; give both or neither."]
+    # Imported here: only those with a certificate of their own wait for it.
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    content = {}
+    for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
+        path = project / Path(path).expanduser()
+        try:
+            content[name] = path.read_bytes()
+        except OSError as error:
+            return [f"{name}: {path} cannot be read ({error.strerror}); correct the path."]
+    try:
+        leaf = x509.load_pem_x509_certificates(content["tls_certificate"])[0]
+    except (ValueError, IndexError):
+        return [f"tls_certificate: {certificate} holds no PEM certificate; give the certificate with its chain."]
+    try:
+        private = load_pem_private_key(content["tls_private_key"], password=None)
+    except TypeError:
+        return [f"tls_private_key: {key} is protected by a passphrase; give it without one."]
+    except ValueError:
+        return [f"tls_private_key: {key} holds no PEM private key; give the key of tls_certificate."]
+    if private.public_key() != leaf.public_key():
+        return [f"tls_private_key: {key} does not belong to tls_certificate {certificate}; give its own key."]
+    now = datetime.datetime.now(datetime.timezone.utc)
+    if leaf.not_valid_after_utc <= now:
+        return [f"tls_certificate: {certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; renew it."]
+    if leaf.not_valid_before_utc > now:
+        return [f"tls_certificate: {certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}; check the clock."]
+    return []
+
+
+def check_settings(values: dict, project: Path) -> list[str]:
+    """Return all problems of settings that have their declared types."""
+    return (
+        check_replicas(values)
+        + check_ports(values)
+        + check_names(values)
+        + check_containers(values)
+        + check_load_balancers(values)
+        + check_files(values, project)
+    )
+
+
+def memory_needed(values: dict) -> int:
+    """Return the bytes that all containers are counted with."""
+    return (
+        values["fe_replicas"] * parse_size(values["fe_memory_reservation"])
+        + values["be_replicas"] * parse_size(values["be_memory_reservation"])
+        + 2 * parse_size(values["lb_memory_reservation"])
+        + parse_size(values["database_memory_reservation"])
+    )
+
+
+def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) -> list[str]:
+    """Return what on the host stands against these settings.
+
+    Args:
+        values: settings in their declared types.
+        host: what the module ``stack_preflight`` found on the host.
+        minimum: oldest versions that are accepted, of ``engine`` and ``compose``.
+    """
+    problems = []
+    if host["engine_version"] is None:
+        return [
+            f"The engine does not answer ({host['engine_error']}); start it, or install one with playbooks/bootstrap.yml."
+        ]
+    if host["compose_version"] is None:
+        return ["Docker Compose v2 is missing; install it, or let playbooks/bootstrap.yml do it."]
+    for name, key in (("Docker Engine", "engine"), ("Docker Compose", "compose")):
+        found = parse_version(host[f"{key}_version"])
+        if found < minimum[key]:
+            wanted = ".".join(map(str, minimum[key]))
+            problems.append(f"{name} {host[f'{key}_version']} is too old; upgrade it to {wanted} or later.")
+    limit = int(host["memory"] * MEMORY_SHARE)
+    needed = memory_needed(values)
+    if needed > limit:
+        tier = max(("fe", "be"), key=lambda t: values[f"{t}_replicas"] * parse_size(values[f"{t}_memory_reservation"]))
+        problems.append(
+            f"{tier}_replicas: all containers are counted with {needed / 2**30:.1f} GiB of memory and the host can give"
+            f" {limit / 2**30:.1f} GiB; lower {tier}_replicas, or {tier}_memory_reservation if a replica needs less."
+        )
+    for port in host["ports"]:
+        if port["problem"]:
+            problems.append(f"{port['setting']}: {port['problem']}.")
+    for mount in host["mounts"]:
+        if not mount["exists"]:
+            problems.append(f"{mount['setting']}: the source {mount['source']} does not exist on the host; create it first.")
+    if host["database_volume"] and not host["secrets_complete"]:
+        problems.append(
+            f"The volume {values['stack_name']}_database holds a database, but its passwords are not in"
+            f" {host['stack_dir']}/secrets (stack_dir); bring that folder back, or remove the volume if its data"
+            " may be lost."
+        )
+    return problems
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version (``v2.26.1-4`` is ``(2, 26, 1)``)."""
+    match = re.match(r"v?([0-9]+(?:\.[0-9]+)*)", text.strip())
+    return tuple(int(part) for part in match[1].split(".")) if match else (0,)

@@ -1,0 +1,66 @@
+"""Check settings on the controller, then run the module on the host and judge what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible.plugins.action import ActionBase
+
+# Modules find the project's module_utils by themselves, plugins of the controller do not.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+from ansible.module_utils import stack_settings  # noqa: E402
+
+
+class ActionModule(ActionBase):
+    """Fails with one sentence for each problem; documented in ``library/stack_preflight.py``."""
+
+    _requires_connection = True
+
+    def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
+        """Run the checks; the result is what the module found on the host."""
+        result = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        project = Path(arguments["project_dir"]).resolve()
+        settings = stack_settings.read_settings(project)
+        missing = sorted(name for name in settings if name not in task_vars)
+        if missing:
+            return self._refuse(
+                result,
+                [
+                    f"{missing[0]} and {len(missing) - 1} other settings are not loaded; put a link group_vars ->"
+                    f" {project}/group_vars beside your inventory."
+                ],
+            )
+        problems = stack_settings.unknown_settings(set(task_vars), stack_settings.known_names(project), set(settings))
+        raw = {name: self._templar.template(task_vars[name]) for name in settings}
+        values, wrong = stack_settings.convert(settings, raw)
+        problems += wrong + stack_settings.check_settings(values, project)
+        if problems:
+            return self._refuse(result, problems)
+        arguments["ports"] = [
+            {"setting": name, "port": values[name], "address": values["bind_address"]}
+            for name in ("http_port", "https_port")
+        ]
+        arguments["mounts"] = [
+            # Relative to the checkout where that is on the same machine; as it is elsewhere.
+            {"setting": f"{tier}_mounts", "source": str(project / str(mount["source"]))}
+            for tier in ("fe", "be")
+            for mount in values[f"{tier}_mounts"]
+        ]
+        host = self._execute_module(module_args=arguments, task_vars=task_vars)
+        result.update(host)
+        if host.get("failed"):
+            return result
+        minimum = {
+            key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")
+        }
+        problems = stack_settings.check_host(values, host, minimum)
+        return self._refuse(result, problems) if problems else result
+
+    @staticmethod
+    def _refuse(result: dict, problems: list[str]) -> dict:
+        """Return a failure that says all ``problems``, each on a line of its own."""
+        result.update(failed=True, msg="\n".join(problems))
+        return result

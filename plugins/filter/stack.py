@@ -1,0 +1,302 @@
+"""Filters that turn settings into what Compose and the images need."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def compose_value(value: Any) -> str:
+    """Return ``value`` as YAML of one line in which Compose substitutes nothing.
+
+    JSON is YAML, and a doubled ``$`` is how Compose writes a literal one.
+    """
+    return json.dumps(value, ensure_ascii=False).replace("$", "$$")
+
+
+def compose_environment(values: dict[str, Any]) -> str:
+    """Return environment variables for Compose, each as text; true and false in lower case."""
+    return compose_value({k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()})
+
+
+def network_definition(network: dict[str, Any], subnet: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Return a network of Compose.
+
+    ``internal`` alone still lets a container reach the host by the bridge's own address, so an
+    internal bridge gets none.
+    """
+    driver_options = {key: str(value) for key, value in options.items()}
+    if network["internal"]:
+        driver_options["com.docker.network.bridge.inhibit_ipv4"] = "true"
+    result: dict[str, Any] = {"driver": "bridge", "internal": network["internal"]}
+    if driver_options:
+        result["driver_opts"] = driver_options
+    if subnet:
+        result["ipam"] = {"config": [{"subnet": subnet}]}
+    return result
+
+
+def stack_mounts(mounts: list[dict[str, Any]], project: str) -> list[dict[str, Any]]:
+    """Return bind mounts of Compose; a relative source starts at the checkout, and none is created by the engine."""
+    return [
+        {
+            "type": "bind",
+            "source": str(Path(project) / str(mount["source"])),
+            "target": mount["target"],
+            "read_only": bool(mount.get("read_only", True)),
+            "bind": {"create_host_path": False},
+        }
+        for mount in mounts
+    ]
+
+
+def build_context_digest(source: str, project: str, extra: Any = "") -> str:
+    """Return 12 hex digits that change with the files of a build context, by the rules of .dockerignore.
+
+    Args:
+        source: folder with a Dockerfile; relative to ``project``.
+        project: the checkout.
+        extra: whatever else the image depends on, such as the name of its base.
+    """
+    from docker.utils.build import exclude_paths
+
+    root = Path(project) / source
+    if not root.is_dir():
+        # Refused with a sentence of its own; until then any name serves.
+        return "missing"
+    ignore = root / ".dockerignore"
+    patterns = [
+        line.strip()
+        for line in (ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else [])
+        if line.strip() and not line.startswith("#")
+    ]
+    digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
+    for name in sorted(exclude_paths(str(root), patterns, dockerfile="Dockerfile")):
+        path = root / name
+        if path.is_symlink():
+            content = b"link " + str(path.readlink()).encode()
+        elif path.is_file():
+            content = b"file " + (b"x " if path.stat().st_mode & 0o100 else b"- ") + path.read_bytes()
+        else:
+            content = b"directory"
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:12]
+
+
+def registry_reference(reference: str, registry: str) -> str:
+    """Return an image's name with the prefix of a mirror, unless it names a registry itself."""
+    first, slash, _ = reference.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return reference
+    return registry + reference
+
+
+def certificate_expires_within(pem: str, days: int) -> bool:
+    """Tell whether a PEM certificate ends within ``days``; true for what is no certificate."""
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except ValueError:
+        return True
+    return certificate.not_valid_after_utc <= datetime.now(timezone.utc) + timedelta(days=days)
+
+
+def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]:
+    """Return a new self-signed certificate for ``names`` (host names and addresses) and its key, PEM.
+
+    825 days is the longest that Apple's systems accept (their requirement of 2019 for TLS servers).
+    """
+    import ipaddress
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    if not names:
+        raise AnsibleFilterError("self_signed_certificate needs at least one name")
+    alternatives: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            alternatives.append(x509.DNSName(name))
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A little earlier, for clocks that differ.
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return {
+        "certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        "key": key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
+    }
+
+
+def configuration_version(text: str, *others: str) -> str:
+    """Return a configuration in which ``@VERSION@`` is a digest of it and of what it loads with it.
+
+    So a running process can be asked which configuration it has read.
+    """
+    digest = hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
+    return text.replace("@VERSION@", digest)
+
+
+def local_reference(reference: str) -> str:
+    """Return an image's name as the engine lists it: with the tag that is meant if none is given."""
+    if "@" in reference or ":" in reference.rpartition("/")[2]:
+        return reference
+    return reference + ":latest"
+
+
+def image_names(
+    platform: dict[str, dict], applications: dict[str, dict], registry: str, prefix: str, stack: str, project: str
+) -> dict[str, dict]:
+    """Return, for each image, how it is called where it is pulled and where it is built.
+
+    Args:
+        platform: images of the project: ``official`` and ``debian`` name of each.
+        applications: images of the user: ``image`` or ``source`` of each.
+        registry: prefix of pulled images.
+        prefix: prefix of platform images that are built here.
+        stack: prefix of application images that are built here.
+        project: the checkout.
+    """
+    names: dict[str, dict] = {}
+    for name, image in platform.items():
+        context = f"files/images/{name}"
+        names[name] = {
+            "registry": registry_reference(image["official"], registry),
+            "debian": f"{prefix}/{image['debian']}",
+            "context": context,
+            "digest": build_context_digest(context, project),
+        }
+    for name, application in applications.items():
+        if application["image"]:
+            reference = local_reference(registry_reference(str(application["image"]), registry))
+            names[name] = {"registry": reference, "debian": reference, "setting": f"{name}_image"}
+            continue
+        source = str(Path(str(application["source"])).expanduser())
+        digest = build_context_digest(source, project, platform["python"])
+        names[name] = {
+            "registry": f"{stack}/{name}:{digest}",
+            "debian": f"{stack}/{name}:{digest}-debian",
+            "context": source,
+            "digest": digest,
+            "application": True,
+        }
+    return names
+
+
+def image_candidates(names: dict[str, dict]) -> list[str]:
+    """Return every name that an image of this deployment may have."""
+    return sorted({image[source] for image in names.values() for source in ("registry", "debian")})
+
+
+def data_volume_problem(report: str, volume: str) -> str:
+    """Return why a server must not open a data volume, or nothing.
+
+    Args:
+        report: three parts with empty lines between them: the server's version, the names in the
+            volume, and MySQL's own history of it.
+        volume: its name, for the sentence.
+    """
+    server, _, rest = report.partition("\n\n")
+    listing, _, history = rest.partition("\n\n")
+    names = set(listing.split("\n")) - {"", "lost+found"}
+    keep = "its data is untouched; deploy under another stack_name, or remove the volume if its data may be lost"
+    if not names:
+        return ""
+    for mark, engine in (
+        ("PG_VERSION", "PostgreSQL"),
+        ("aria_log_control", "MariaDB"),
+        ("mariadb_upgrade_info", "MariaDB"),
+        ("WiredTiger", "MongoDB"),
+    ):
+        if mark in names:
+            return f"The volume {volume} holds a {engine} database and the stack's is MySQL; {keep}."
+    if ".initialization-incomplete" in names:
+        return (
+            f"The volume {volume} is only half initialised, because its first start was interrupted;"
+            f" remove it with 'docker volume rm {volume}' and run again."
+        )
+    if "mysql.ibd" not in names:
+        return f"The volume {volume} holds something else than a MySQL database; {keep}."
+    written = re.findall(r'"version":\s*"([0-9.]+)', history)
+    own = re.search(r"Ver ([0-9.]+)", server)
+    if written and own and _numbers(written[-1]) > _numbers(own[1]):
+        return (
+            f"The volume {volume} was written by MySQL {written[-1]} and the server of this deployment is {own[1]},"
+            " which cannot read it; take an image of that version or later."
+        )
+    return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version for comparing."""
+    return tuple(int(part) for part in version.strip(".").split("."))
+
+
+def images_missing(names: dict[str, dict], source: str, present: dict[str, dict], refresh: bool) -> list[dict]:
+    """Return the images that have to be pulled or built, in that order.
+
+    Args:
+        names: what ``image_names`` returned.
+        source: ``registry`` or ``debian``.
+        present: images on the host by name, with their labels.
+        refresh: take all of them as missing.
+    """
+    builds_applications = any(image.get("application") for image in names.values())
+    missing = []
+    for name, image in names.items():
+        if name == "python" and not builds_applications:
+            continue
+        reference = image[source]
+        built = "context" in image and (source == "debian" or image.get("application", False))
+        found = present.get(reference)
+        # A platform image keeps its tag, so its label tells what it was built from.
+        current = found and (not built or found["labels"].get("webstack.context") == image["digest"])
+        if refresh or not current:
+            missing.append({"name": name, "reference": reference, "built": built, **image})
+    # What cannot be pulled shall be known before minutes go into builds; applications need python.
+    return sorted(missing, key=lambda item: (item["built"], item.get("application", False)))
+
+
+class FilterModule:
+    """The filters by the names that templates use."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them."""
+        return {
+            "compose_value": compose_value,
+            "compose_environment": compose_environment,
+            "network_definition": network_definition,
+            "stack_mounts": stack_mounts,
+            "configuration_version": configuration_version,
+            "image_names": image_names,
+            "image_candidates": image_candidates,
+            "images_missing": images_missing,
+            "data_volume_problem": data_volume_problem,
+            "certificate_expires_within": certificate_expires_within,
+            "self_signed_certificate": self_signed_certificate,
+        }
