@@ -31,8 +31,8 @@ options:
         description: Master socket.
         type: str
         required: true
-      configuration:
-        description: Configuration file.
+      version:
+        description: Digest that the configuration on the disk bears as its C(description).
         type: str
         required: true
       backend:
@@ -63,7 +63,7 @@ EXAMPLES = r"""
   haproxy_converge:
     path: ~/.local/share/webstack
     load_balancers:
-      - {name: fe-lb, socket: fe-lb/run/master.sock, configuration: fe-lb/config/haproxy.cfg, backend: fe, servers: 2}
+      - {name: fe-lb, socket: fe-lb/run/master.sock, version: 0123456789abcdef, backend: fe, servers: 2}
 """
 
 RETURN = r"""
@@ -79,58 +79,18 @@ rotation:
 """
 
 import contextlib  # noqa: E402
-import csv  # noqa: E402
 import os  # noqa: E402
-import re  # noqa: E402
-import socket  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 
 PAUSE = 0.2
 
 
 class ConvergeError(Exception):
     """The text says what did not happen."""
-
-
-def ask(path: Path, command: str, timeout: float = 10) -> str:
-    """Return the answer of a master socket to one command.
-
-    Raises:
-        OSError: nothing answers there within ``timeout`` seconds.
-    """
-    # The address of a Unix socket holds 108 bytes, less than many paths: it is named from its folder.
-    before = os.open(".", os.O_RDONLY)
-    try:
-        os.chdir(path.parent)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout)
-            connection.connect(path.name)
-            connection.sendall(command.encode() + b"\n")
-            connection.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    finally:
-        os.fchdir(before)
-        os.close(before)
-    return answer.decode(errors="replace")
-
-
-def version(text: str) -> str:
-    """Return the digest in a configuration or in an answer to ``show info``; empty if there is none."""
-    match = re.search(r"^\s*description:?\s+(\S+)", text, re.MULTILINE)
-    return match[1] if match else ""
-
-
-def servers_up(statistics: str, backend: str) -> int:
-    """Return how many servers of a backend pass their checks, from an answer to ``show stat``."""
-    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
-    # "UP", and "UP 1/2" while a check has just failed; "no check" does not occur here.
-    return sum(
-        row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
-        for row in rows
-    )
 
 
 def until(deadline: float, condition, what: str):
@@ -185,7 +145,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
     result: dict = {"changed": False, "reloaded": [], "rotation": {}, "diff": []}
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
-        wanted = version((root / balancer["configuration"]).read_text(encoding="utf-8"))
+        wanted = balancer["version"]
         running = ""
         with contextlib.suppress(OSError):
             running = version(ask(master, "@1 show info"))
@@ -239,7 +199,7 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "socket": {"type": "str", "required": True},
-                    "configuration": {"type": "str", "required": True},
+                    "version": {"type": "str", "required": True},
                     "backend": {"type": "str", "required": True},
                     "servers": {"type": "int", "required": True},
                 },

@@ -109,6 +109,10 @@ containers:
   returned: always
   type: list
   elements: dict
+load_balancers:
+  description: For each load balancer C(version) of the configuration that it runs and servers that are C(up).
+  returned: always
+  type: dict
 database_volume:
   description: Whether the data volume exists.
   returned: always
@@ -127,6 +131,7 @@ import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
 
@@ -202,6 +207,18 @@ def port_problem(address: str, port: int) -> str | None:
 def host_memory() -> int:
     """Return the host's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def balancer_state(socket_path: Path, backend: str) -> dict:
+    """Return which configuration a load balancer runs and how many servers it has up; nothing if it is away."""
+    try:
+        # Statistics are asked of the worker, whose number is 1 counted from the newest.
+        return {
+            "version": version(ask(socket_path, "@1 show info", timeout=2)),
+            "up": servers_up(ask(socket_path, "@1 show stat", timeout=2), backend),
+        }
+    except OSError:
+        return {"version": "", "up": 0}
 
 
 def read_text(path: Path) -> str:
@@ -296,6 +313,9 @@ def main() -> None:
     result["secrets_complete"] = all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS)
     certificate = stack_dir / "fe-lb" / "config" / "tls" / "site.pem"
     result["certificate"] = read_text(certificate) if Path(f"{certificate}.key").exists() else ""
+    result["load_balancers"] = {
+        f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
+    }
     result["rendered"] = (stack_dir / "docker-compose.yml").exists()
     module.exit_json(**result)
 

@@ -76,7 +76,7 @@ def build_context_digest(source: str, project: str, extra: Any = "") -> str:
         for line in (ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else [])
         if line.strip() and not line.startswith("#")
     ]
-    digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
+    content_digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
     for name in sorted(exclude_paths(str(root), patterns, dockerfile="Dockerfile")):
         path = root / name
         if path.is_symlink():
@@ -85,8 +85,8 @@ def build_context_digest(source: str, project: str, extra: Any = "") -> str:
             content = b"file " + (b"x " if path.stat().st_mode & 0o100 else b"- ") + path.read_bytes()
         else:
             content = b"directory"
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()[:12]
+        content_digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return content_digest.hexdigest()[:12]
 
 
 def registry_reference(reference: str, registry: str) -> str:
@@ -153,13 +153,9 @@ def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]
     }
 
 
-def configuration_version(text: str, *others: str) -> str:
-    """Return a configuration in which ``@VERSION@`` is a digest of it and of what it loads with it.
-
-    So a running process can be asked which configuration it has read.
-    """
-    digest = hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
-    return text.replace("@VERSION@", digest)
+def digest(text: str, *others: str) -> str:
+    """Return 16 hex digits that change with the texts."""
+    return hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
 
 
 def local_reference(reference: str) -> str:
@@ -197,12 +193,12 @@ def image_names(
             names[name] = {"registry": reference, "debian": reference, "setting": f"{name}_image"}
             continue
         source = str(Path(str(application["source"])).expanduser())
-        digest = build_context_digest(source, project, platform["python"])
+        content = build_context_digest(source, project, platform["python"])
         names[name] = {
-            "registry": f"{stack}/{name}:{digest}",
-            "debian": f"{stack}/{name}:{digest}-debian",
+            "registry": f"{stack}/{name}:{content}",
+            "debian": f"{stack}/{name}:{content}-debian",
             "context": source,
-            "digest": digest,
+            "digest": content,
             "application": True,
         }
     return names
@@ -292,7 +288,7 @@ class FilterModule:
             "compose_environment": compose_environment,
             "network_definition": network_definition,
             "stack_mounts": stack_mounts,
-            "configuration_version": configuration_version,
+            "digest": digest,
             "image_names": image_names,
             "image_candidates": image_candidates,
             "images_missing": images_missing,
