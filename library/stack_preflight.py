@@ -31,6 +31,10 @@ options:
     description: Oldest Compose version that is accepted.
     type: str
     required: true
+  settings_only:
+    description: Check the settings and leave the host alone.
+    type: bool
+    default: false
   images:
     description: Names of images to look up on the host.
     type: list
@@ -238,6 +242,7 @@ def main() -> None:
             "stack_dir": {"type": "path", "required": True},
             "engine_minimum": {"type": "str", "required": True},
             "compose_minimum": {"type": "str", "required": True},
+            "settings_only": {"type": "bool", "default": False},
             "images": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "mounts": {"type": "list", "elements": "dict", "default": []},

@@ -39,6 +39,8 @@ class ActionModule(ActionBase):
         problems += wrong + stack_settings.check_settings(values, project)
         if problems:
             return self._refuse(result, problems)
+        if arguments.get("settings_only"):
+            return result
         arguments["ports"] = [
             {"setting": name, "port": values[name], "address": values["bind_address"]}
             for name in ("http_port", "https_port")

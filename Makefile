@@ -1,0 +1,51 @@
+# Thin: each target is one readable line. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+PLAY := $(VENV)/bin/ansible-playbook
+# Options for the playbook: make up ARGS='-e fe_replicas=5'
+ARGS ?=
+# One Molecule scenario instead of all of them: make test SCENARIO=byo
+SCENARIO ?=
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
+	$(PLAY) playbooks/bootstrap.yml playbooks/site.yml $(ARGS)
+
+down: $(VENV)/.ready ## Stop the stack and keep its data
+	$(PLAY) playbooks/teardown.yml $(ARGS)
+
+check: $(VENV)/.ready ## Show what `make up` would change
+	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
+
+render: $(VENV)/.ready ## Write the Compose file and every configuration to .render, without an engine
+	$(PLAY) playbooks/render.yml $(ARGS)
+
+venv: $(VENV)/.ready ## Install the pinned tools into .venv
+
+$(VENV)/.ready: requirements.txt
+	@echo "Installing ansible into $(VENV); this takes about half a minute."
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
+	@echo "Installing linters and test tools into $(VENV)."
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/lint
+
+test: $(VENV)/.ready-dev ## Run linters, unit tests and the Molecule scenarios, beside a running stack
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(SCENARIO)
+
+docs: $(VENV)/.ready ## Write docs/variables.md anew from the argument specs
+	$(VENV)/bin/python tests/variables.py --write
+
+bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose
+	$(VENV)/bin/python tests/bench.py
+
+.PHONY: help up down check render venv lint test docs bench
