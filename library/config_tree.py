@@ -227,7 +227,7 @@ def write(path: Path, entry: Entry, privileged: bool) -> None:
             os.fchown(descriptor, entry.owner or 0, entry.group or 0)
         os.fchmod(descriptor, entry.mode)
         os.fsync(descriptor)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:
@@ -273,7 +273,7 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         TreeError: nothing was replaced.
         OSError: a file could not be written.
     """
-    root = Path(os.path.abspath(parameters["path"]))
+    root = Path(parameters["path"]).resolve()
     values = secret_values(root, parameters["files"], parameters["secrets"])
     entries = [file_entry(root, file, values) for file in parameters["files"]]
     entries = [entry for entry in entries if entry.content is not None]

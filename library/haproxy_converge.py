@@ -79,13 +79,15 @@ rotation:
 """
 
 import contextlib  # noqa: E402
-import os  # noqa: E402
 import time  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import TypeVar  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 
+T = TypeVar("T")
 PAUSE = 0.2
 
 
@@ -93,7 +95,7 @@ class ConvergeError(Exception):
     """The text says what did not happen."""
 
 
-def until(deadline: float, condition, what: str):
+def until(deadline: float, condition: Callable[[], T], what: str) -> T:
     """Return the first true value of ``condition``, asked again until ``deadline`` (monotonic seconds).
 
     Raises:
@@ -123,7 +125,7 @@ def reload_process(balancer: dict, root: Path, wanted: str, deadline: float) -> 
     temporary = master.with_name(".state.new")
     temporary.write_text(ask(master, "@1 show servers state"), encoding="utf-8")
     temporary.chmod(0o644)
-    os.replace(temporary, state)
+    temporary.replace(state)
     answer = ask(master, "reload", timeout=60)
     if "Success=1" not in answer:
         raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {answer.strip()}")
@@ -134,13 +136,31 @@ def reload_process(balancer: dict, root: Path, wanted: str, deadline: float) -> 
     )
 
 
+def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
+    """Wait until a backend has exactly the wanted number of servers up, and return it.
+
+    Raises:
+        ConvergeError: it has another number at ``deadline`` (monotonic seconds).
+    """
+    name, wanted = balancer["backend"], balancer["servers"]
+    try:
+        until(deadline, lambda: servers_up(ask(master, "@1 show stat"), name) == wanted, "")
+    except ConvergeError as error:
+        found = servers_up(ask(master, "@1 show stat"), name)
+        raise ConvergeError(
+            f"{balancer['name']} has {found} servers of {name} in rotation instead of {wanted}: see the logs of {name}, and"
+            f" whether its port and health path ({name}_port, {name}_health_path) are what the application serves."
+        ) from error
+    return wanted
+
+
 def converge(parameters: dict, check_mode: bool) -> dict:
     """Do what the module promises and return its result.
 
     Raises:
         ConvergeError: something did not happen in time.
     """
-    root = Path(os.path.abspath(parameters["path"]))
+    root = Path(parameters["path"]).resolve()
     deadline = time.monotonic() + parameters["timeout"]
     result: dict = {"changed": False, "reloaded": [], "rotation": {}, "diff": []}
     for balancer in parameters["load_balancers"]:
@@ -168,21 +188,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
         return result
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
-        found = {"up": -1}
-
-        def complete(balancer=balancer, master=master, found=found) -> bool:
-            found["up"] = servers_up(ask(master, "@1 show stat"), balancer["backend"])
-            return found["up"] == balancer["servers"]
-
-        try:
-            until(deadline, complete, "")
-        except ConvergeError as error:
-            raise ConvergeError(
-                f"{balancer['name']} has {found['up']} of {balancer['servers']} servers of {balancer['backend']} in rotation"
-                f" after {parameters['timeout']} s: see the logs of {balancer['backend']}, and whether its port and health"
-                f" path ({balancer['backend']}_port, {balancer['backend']}_health_path) are what the application serves."
-            ) from error
-        result["rotation"][balancer["name"]] = found["up"]
+        result["rotation"][balancer["name"]] = wait_for_servers(balancer, master, deadline)
     return result
 
 

@@ -181,7 +181,7 @@ def listener(port: int) -> str:
                 inodes.add(f"socket:[{fields[9]}]")
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if any(os.readlink(entry) in inodes for entry in (process / "fd").iterdir()):
+            if any(str(entry.readlink()) in inodes for entry in (process / "fd").iterdir()):
                 return f" by {(process / 'comm').read_text().strip()} (process {process.name})"
         except OSError:
             continue
@@ -251,7 +251,7 @@ def main() -> None:
     )
     parameters = module.params
     name = parameters["stack_name"]
-    stack_dir = Path(os.path.abspath(parameters["stack_dir"]))
+    stack_dir = Path(parameters["stack_dir"]).resolve()
     commands = Commands()
     commands.start("engine", "docker", "version", "--format", "{{.Server.Version}}")
     commands.start("compose", "docker", "compose", "version", "--short")
@@ -308,7 +308,7 @@ def main() -> None:
         own = f":{port['port']}->" in published
         port["problem"] = None if own else port_problem(port["address"], int(port["port"]))
     for mount in parameters["mounts"]:
-        mount["exists"] = os.path.exists(os.path.expanduser(mount["source"]))
+        mount["exists"] = Path(mount["source"]).expanduser().exists()
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
 
     try:

@@ -55,9 +55,7 @@ class ActionModule(ActionBase):
         result.update(host)
         if host.get("failed"):
             return result
-        minimum = {
-            key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")
-        }
+        minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
         problems = stack_settings.check_host(values, host, minimum)
         return self._refuse(result, problems) if problems else result
 

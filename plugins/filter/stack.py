@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def certificate_expires_within(pem: str, days: int) -> bool:
         certificate = x509.load_pem_x509_certificate(pem.encode())
     except ValueError:
         return True
-    return certificate.not_valid_after_utc <= datetime.now(timezone.utc) + timedelta(days=days)
+    return certificate.not_valid_after_utc <= datetime.now(UTC) + timedelta(days=days)
 
 
 def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]:
@@ -130,7 +130,7 @@ def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]
             alternatives.append(x509.DNSName(name))
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)

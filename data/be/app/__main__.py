@@ -7,7 +7,8 @@ import uvicorn
 if __name__ == "__main__":
     uvicorn.run(
         "app.main:app",
-        host="0.0.0.0",
+        # Which networks reach it is decided outside.
+        host="0.0.0.0",  # noqa: S104
         port=int(os.environ.get("PORT", "8000")),
         # The load balancer logs every request.
         access_log=False,

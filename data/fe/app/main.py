@@ -6,9 +6,11 @@ does not depend on the back end.
 
 import os
 import socket
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -45,7 +47,7 @@ class Answer:
     error: str | None
 
 
-async def ask_backend(request: Request, method: str, path: str, **arguments) -> Answer:
+async def ask_backend(request: Request, method: str, path: str, **arguments: Any) -> Answer:
     """Send one request to the back end; 503 with a reason if it gives no usable answer."""
     headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
     try:
@@ -99,7 +101,7 @@ async def healthz(_request: Request) -> Response:
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette):
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """Hold one pool of connections to the back end for as long as the application runs."""
     transport = httpx.AsyncHTTPTransport(
         # A refused connection is tried again; a request that was sent is not.
