@@ -188,7 +188,11 @@ def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[
                 raise TypeError
             converted[name] = check(value)
         except (TypeError, ValueError):
-            problems.append(f"{name}: {value!r} is not {wanted}; correct the value of {name}.")
+            hint = f"correct the value of {name}"
+            if setting.type in ("list", "dict"):
+                example = "[...]" if setting.type == "list" else "{...}"
+                hint = f"on the command line write it as JSON: -e '{{\"{name}\": {example}}}'"
+            problems.append(f"{name}: {value!r} is not {wanted}; {hint}.")
             continue
         if setting.choices and converted[name] not in setting.choices:
             problems.append(f"{name}: {value!r} is not known; use one of {', '.join(map(str, setting.choices))}.")

@@ -1,0 +1,134 @@
+#!/usr/bin/python
+"""Wait until every container of a Compose project runs and is healthy."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: compose_wait
+short_description: Wait until every container of a Compose project runs and is healthy
+description:
+  - A container without a health check is well as soon as it runs.
+  - In contrast to C(docker compose up --wait) a container that is unhealthy at the beginning, because it is just
+    recovering, is given O(patience) seconds.
+options:
+  project:
+    description: Project name of Compose.
+    type: str
+    required: true
+  timeout:
+    description: Seconds to wait at most.
+    type: int
+    default: 180
+  patience:
+    description: Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
+    type: int
+    default: 30
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode; in check mode it does not wait.
+  diff_mode:
+    support: none
+    description: Changes nothing, so there is nothing to show.
+"""
+
+EXAMPLES = r"""
+- name: Wait until all of it is healthy
+  compose_wait:
+    project: webstack
+"""
+
+RETURN = r"""
+containers:
+  description: Every container with its name, service, state and what the engine says of it.
+  returned: always
+  type: list
+  elements: dict
+troubled:
+  description: Those of them that are not well; waiting was given up if there are any.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+import json  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+PAUSE = 0.5
+
+
+def read_containers(project: str) -> list[dict]:
+    """Return every container of a project.
+
+    Raises:
+        subprocess.CalledProcessError: the engine does not answer.
+    """
+    argv = ["docker", "ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}"]
+    output = subprocess.run([*argv, "--format", "{{json .}}"], capture_output=True, text=True, check=True).stdout
+    containers = []
+    for line in output.splitlines():
+        fields = json.loads(line)
+        labels = dict(label.partition("=")[::2] for label in fields["Labels"].split(","))
+        containers.append(
+            {
+                "name": fields["Names"],
+                "service": labels.get("com.docker.compose.service", ""),
+                "state": fields["State"],
+                "status": fields["Status"],
+            }
+        )
+    return containers
+
+
+def condition(container: dict) -> str:
+    """Return ``well``, ``starting`` or ``troubled``."""
+    if container["state"] == "running":
+        if "(health: starting)" in container["status"]:
+            return "starting"
+        return "troubled" if "(unhealthy)" in container["status"] else "well"
+    return "starting" if container["state"] == "created" else "troubled"
+
+
+def wait(project: str, timeout: float, patience: float) -> tuple[list[dict], list[dict]]:
+    """Return all containers and those that are not well when waiting ends."""
+    begin = time.monotonic()
+    trouble_since: dict[str, float] = {}
+    while True:
+        containers = read_containers(project)
+        now = time.monotonic()
+        unwell = [container for container in containers if condition(container) != "well"]
+        if not unwell:
+            return containers, []
+        troubled = {container["name"] for container in unwell if condition(container) == "troubled"}
+        trouble_since = {name: trouble_since.get(name, now) for name in troubled}
+        if any(now - since > patience for since in trouble_since.values()) or now - begin > timeout:
+            return containers, unwell
+        time.sleep(PAUSE)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "required": True},
+            "timeout": {"type": "int", "default": 180},
+            "patience": {"type": "int", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    timeout = 0 if module.check_mode else parameters["timeout"]
+    try:
+        containers, troubled = wait(parameters["project"], timeout, parameters["patience"])
+    except subprocess.CalledProcessError as error:
+        module.fail_json(msg=f"The engine does not answer: {error.stderr.strip()}")
+    module.exit_json(changed=False, containers=containers, troubled=troubled)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""A deployed stack as tests see it, found by its Compose labels."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def run(*argv: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+    """Run a command and return it with its output as text."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, **options)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(argv)} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Answer:
+    """What a request got: status, headers and text."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        """Read the whole response."""
+        self.status = response.status
+        self.headers = response.headers
+        self.text = response.read().decode()
+
+    def element(self, name: str) -> str:
+        """Return the text of the element with this id, or nothing."""
+        match = re.search(rf'id="{name}"[^>]*>([^<]*)<', self.text)
+        return match[1].strip() if match else ""
+
+
+class Stack:
+    """One deployment of the project."""
+
+    def __init__(self, name: str, inventory: Path) -> None:
+        """Look at the deployment called ``name`` with the settings of ``inventory``."""
+        self.name = name
+        self.inventory = inventory
+        self.directory = Path("~/.local/share").expanduser() / name
+
+    @property
+    def model(self) -> dict:
+        """The rendered Compose file as Compose understands it."""
+        file = str(self.directory / "docker-compose.yml")
+        return json.loads(run("docker", "compose", "--file", file, "config", "--format", "json").stdout)
+
+    def containers(self, service: str = "") -> list[dict]:
+        """Return what the engine knows of the containers, of one service or of all."""
+        labels = [f"--filter=label=com.docker.compose.project={self.name}"]
+        if service:
+            labels.append(f"--filter=label=com.docker.compose.service={service}")
+        ids = run("docker", "ps", "--all", "--quiet", "--no-trunc", *labels).stdout.split()
+        return json.loads(run("docker", "inspect", *ids).stdout) if ids else []
+
+    def ids(self) -> dict[str, str]:
+        """Return the id of every container by its name."""
+        return {item["Name"].lstrip("/"): item["Id"] for item in self.containers()}
+
+    def container(self, service: str) -> str:
+        """Return the id of one container of a service."""
+        return self.containers(service)[0]["Id"]
+
+    def execute(self, service: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command in a container of a service."""
+        return run("docker", "exec", self.container(service), *argv, check=check)
+
+    def mysql(self, statement: str, user: str = "root") -> str:
+        """Return what MySQL answers to a statement of root or of the application's account."""
+        secret = "database_root_password" if user == "root" else "database_password"  # noqa: S105
+        script = f'MYSQL_PWD=$(cat /run/secrets/{secret}) exec mysql -N -u "$0" -e "$1"'
+        return self.execute("db", "bash", "-c", script, user, statement).stdout
+
+    def playbook(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a playbook of the project against this deployment."""
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(self.inventory)]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=environment)
+
+    def port(self, scheme: str) -> int:
+        """Return the published port of http or https."""
+        target = {"http": 8080, "https": 8443}[scheme]
+        return next(int(p["published"]) for p in self.model["services"]["fe-lb"]["ports"] if p["target"] == target)
+
+    def request(self, method: str = "GET", path: str = "/", scheme: str = "http", port: int = 0, **options) -> Answer:
+        """Send one request to the edge on a connection of its own; the certificate is not verified."""
+        arguments: tuple = ("127.0.0.1", port or self.port(scheme))
+        if scheme == "https":
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            connection = http.client.HTTPSConnection(*arguments, timeout=10, context=context)
+        else:
+            connection = http.client.HTTPConnection(*arguments, timeout=10)
+        try:
+            connection.request(method, path, **options)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def names(self, element: str, requests: int) -> set[str]:
+        """Return the host names that an element of the page shows in so many requests."""
+        port = self.port("http")
+        return {self.request(port=port).element(element) for _ in range(requests)}
+
+
+def current() -> Stack:
+    """Return the deployment of the Molecule scenario that is running."""
+    scenario = os.environ["MOLECULE_SCENARIO_NAME"]
+    return Stack(f"webstack-test-{scenario}", PROJECT / "molecule" / scenario / "hosts.yml")
