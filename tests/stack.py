@@ -9,6 +9,7 @@ import re
 import ssl
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -20,6 +21,14 @@ def run(*argv: str, check: bool = True, **options) -> subprocess.CompletedProces
     if check and done.returncode:
         raise AssertionError(f"{' '.join(argv)} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    """Wait until ``condition`` is true; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.1)
 
 
 class Answer:

@@ -4,8 +4,8 @@ import time
 import uuid
 
 import pytest
-from stack import run
-from test_application import post_user, wait_until
+from stack import run, wait_until
+from test_application import post_user
 
 pytestmark = pytest.mark.usefixtures("restored")
 
