@@ -42,7 +42,7 @@ lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
 test: $(VENV)/.ready-dev ## Run linters, unit tests and the Molecule scenarios, beside a running stack
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(SCENARIO)
 
-docs: $(VENV)/.ready ## Write docs/variables.md anew from the argument specs
+docs: $(VENV)/.ready ## Write the variables in README.md anew from the argument specs
 	$(VENV)/bin/python tests/variables.py --write
 
 bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose

@@ -163,7 +163,7 @@ def unknown_settings(names: set[str], known: set[str], settings: set[str]) -> li
         close = difflib.get_close_matches(name, sorted(settings), n=1, cutoff=0.6)
         alike = difflib.get_close_matches(name, sorted(settings), n=1, cutoff=0.85)
         if alike or name.startswith(OWN_PREFIXES):
-            hint = f"did you mean {close[0]}?" if close else "docs/variables.md lists all settings."
+            hint = f"did you mean {close[0]}?" if close else "README.md lists all settings."
             problems.append(f"{name} is no setting of this stack: {hint}")
     return problems
 

@@ -87,11 +87,14 @@ class Stack:
         script = f'MYSQL_PWD=$(cat /run/secrets/{secret}) exec mysql -N -u "$0" -e "$1"'
         return self.execute("db", "bash", "-c", script, user, statement).stdout
 
-    def playbook(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    def playbook(
+        self, name: str, *arguments: str, check: bool = True, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess:
         """Run a playbook of the project against this deployment."""
         command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(self.inventory)]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-        return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=environment)
+        settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        everything = {**os.environ, **settings, **(environment or {})}
+        return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=everything)
 
     def port(self, scheme: str) -> int:
         """Return the published port of http or https."""

@@ -1,0 +1,88 @@
+"""The module config_tree on real folders."""
+
+import stat
+
+import config_tree
+import pytest
+
+
+def parameters(tmp_path, files, **more):
+    full = [{"mode": "0644", **file} for file in files]
+    return {"path": str(tmp_path / "tree"), "directories": [], "files": full, "secrets": {}, "checks": [], **more}
+
+
+def converge(values, check_mode=False):
+    return config_tree.converge(values, check_mode, privileged=False)
+
+
+def test_second_run_changes_nothing(tmp_path):
+    values = parameters(tmp_path, [{"path": "a/b.conf", "content": "text"}])
+    assert converge(values)["changed_files"] == ["a/b.conf"]
+    assert (tmp_path / "tree/a/b.conf").read_text() == "text"
+    assert stat.S_IMODE((tmp_path / "tree").stat().st_mode) == 0o700
+    assert not converge(values)["changed"]
+
+
+def test_wrong_mode_is_corrected(tmp_path):
+    values = parameters(tmp_path, [{"path": "b.conf", "content": "text", "mode": "0600"}])
+    converge(values)
+    (tmp_path / "tree/b.conf").chmod(0o644)
+    assert converge(values)["changed"]
+    assert stat.S_IMODE((tmp_path / "tree/b.conf").stat().st_mode) == 0o600
+
+
+def test_check_mode_writes_nothing(tmp_path):
+    values = parameters(tmp_path, [{"path": "b.conf", "content": "text"}])
+    assert converge(values, check_mode=True)["changed"]
+    assert not (tmp_path / "tree").exists()
+
+
+def test_failed_check_changes_nothing(tmp_path):
+    first = parameters(tmp_path, [{"path": "a", "content": "old"}, {"path": "b", "content": "old"}])
+    converge(first)
+    check = {"name": "The file", "paths": ["b"], "argv": ["grep", "--quiet", "old", "{tree}/b"]}
+    wrong = parameters(tmp_path, [{"path": "a", "content": "new"}, {"path": "b", "content": "new"}], checks=[check])
+    with pytest.raises(config_tree.TreeError, match="The file is not valid, nothing was changed"):
+        converge(wrong)
+    assert {p.name: p.read_text() for p in (tmp_path / "tree").iterdir()} == {"a": "old", "b": "old"}
+
+
+def test_check_of_other_files_is_not_run(tmp_path):
+    check = {"name": "Another", "paths": ["z"], "argv": ["false"]}
+    assert converge(parameters(tmp_path, [{"path": "a", "content": "x"}], checks=[check]))["changed"]
+
+
+def test_secret_is_made_once_and_shared(tmp_path):
+    files = [{"path": "one", "secret": "password"}, {"path": "two", "secret": "password"}]
+    values = parameters(tmp_path, files, secrets={"password": ""})
+    result = converge(values)
+    first = (tmp_path / "tree/one").read_text()
+    assert len(first) >= 32
+    assert (tmp_path / "tree/two").read_text() == first
+    assert first not in str(result)
+    assert not converge(values)["changed"]
+    (tmp_path / "tree/two").unlink()
+    converge(values)
+    assert (tmp_path / "tree/two").read_text() == first
+
+
+def test_another_value_for_a_secret_in_use_is_refused(tmp_path):
+    files = [{"path": "one", "secret": "password"}]
+    converge(parameters(tmp_path, files, secrets={"password": "given"}))
+    assert (tmp_path / "tree/one").read_text() == "given"
+    with pytest.raises(config_tree.TreeError, match="differs from the one"):
+        converge(parameters(tmp_path, files, secrets={"password": "other"}))
+
+
+def test_empty_secret_content_keeps_what_is_there(tmp_path):
+    converge(parameters(tmp_path, [{"path": "key", "secret_content": "private"}]))
+    result = converge(parameters(tmp_path, [{"path": "key", "secret_content": ""}]))
+    assert not result["changed"]
+    assert (tmp_path / "tree/key").read_text() == "private"
+
+
+def test_difference_shows_text_and_hides_secrets(tmp_path):
+    values = parameters(tmp_path, [{"path": "a", "content": "shown"}, {"path": "b", "secret_content": "hidden"}])
+    text = str(converge(values)["diff"])
+    assert "shown" in text
+    assert "hidden" not in text

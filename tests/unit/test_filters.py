@@ -1,0 +1,107 @@
+"""Filters of templates."""
+
+import json
+
+import pytest
+import stack_filters as filters
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs", "Cc"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc$"), inner, max_size=3),
+)
+
+
+@given(plain)
+def test_values_survive_yaml_and_the_substitution_of_compose(value):
+    text = filters.compose_value(value)
+    assert "\n" not in text
+    assert yaml.safe_load(text.replace("$$", "$")) == value
+
+
+def test_environment_is_text():
+    assert json.loads(filters.compose_environment({"A": True, "B": 1, "C": "x"})) == {"A": "true", "B": "1", "C": "x"}
+
+
+def test_internal_networks_get_no_address_on_the_host():
+    option = "com.docker.network.bridge.inhibit_ipv4"
+    assert filters.network_definition({"internal": True}, None, {})["driver_opts"] == {option: "true"}
+    assert "driver_opts" not in filters.network_definition({"internal": False}, None, {})
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("haproxy:3.2", "mirror/haproxy:3.2"),
+        ("prom/prometheus:v3", "mirror/prom/prometheus:v3"),
+        ("registry.example.com/app:1", "registry.example.com/app:1"),
+        ("localhost:5000/app", "localhost:5000/app"),
+        ("localhost/app", "localhost/app"),
+    ],
+)
+def test_mirror_is_put_before_names_without_a_registry(reference, expected):
+    assert filters.registry_reference(reference, "mirror/") == expected
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [("app", "app:latest"), ("app:1", "app:1"), ("h:5000/app", "h:5000/app:latest"), ("app@sha256:0", "app@sha256:0")],
+)
+def test_a_name_without_a_tag_means_latest(reference, expected):
+    assert filters.local_reference(reference) == expected
+
+
+def test_digest_of_a_context_follows_content_mode_and_ignored_files(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / ".dockerignore").write_text("*.pyc\n")
+    program = tmp_path / "program"
+    program.write_text("one")
+    first = filters.build_context_digest(str(tmp_path), "/", "base")
+    assert filters.build_context_digest(str(tmp_path), "/", "base") == first
+    (tmp_path / "cache.pyc").write_text("ignored")
+    assert filters.build_context_digest(str(tmp_path), "/", "base") == first
+    assert filters.build_context_digest(str(tmp_path), "/", "another base") != first
+    program.chmod(0o755)
+    second = filters.build_context_digest(str(tmp_path), "/", "base")
+    assert second != first
+    program.write_text("two")
+    assert filters.build_context_digest(str(tmp_path), "/", "base") not in (first, second)
+
+
+def test_images_that_cannot_be_pulled_are_known_before_any_build():
+    platform = {"haproxy": {"official": "haproxy:3.2", "debian": "haproxy:3.2-debian"}, "python": {"official": "p", "debian": "p-d"}}
+    applications = {"fe": {"image": "shop:1", "source": ""}, "be": {"image": "", "source": "data/be"}}
+    names = filters.image_names(platform, applications, "", "stack", "stack", ".")
+    missing = filters.images_missing(names, "debian", {}, False)
+    assert [item["name"] for item in missing] == ["fe", "haproxy", "python", "be"]
+    present = {"shop:1": {"labels": {}}, names["haproxy"]["debian"]: {"labels": {"webstack.context": "older"}}}
+    assert [i["name"] for i in filters.images_missing(names, "debian", present, False)] == ["haproxy", "python", "be"]
+
+
+@pytest.mark.parametrize(
+    ("listing", "history", "problem"),
+    [
+        ("", "", ""),
+        ("lost+found", "", ""),
+        ("mysql.ibd\nibdata1", '{"version": "9.7.4-2"}', ""),
+        ("mysql.ibd", '{"version":"9.7.4"},{"version":"10.0.1"}', "written by MySQL 10.0.1"),
+        ("mysql.ibd\n.initialization-incomplete", "", "half initialised"),
+        ("PG_VERSION\nbase", "", "PostgreSQL"),
+        ("aria_log_control\nibdata1", "", "MariaDB"),
+        ("photo.jpg", "", "something else"),
+    ],
+)
+def test_data_volume_is_judged_by_its_files(listing, history, problem):
+    found = filters.data_volume_problem(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n{history}", "v")
+    assert problem in found
+    assert bool(found) == bool(problem)
+
+
+def test_self_signed_certificate_is_valid_for_its_names():
+    pair = filters.self_signed_certificate(["localhost", "127.0.0.1"])
+    assert not filters.certificate_expires_within(pair["certificate"], 800)
+    assert filters.certificate_expires_within(pair["certificate"], 826)
+    assert filters.certificate_expires_within("no certificate", 0)
+    assert "PRIVATE KEY" in pair["key"]

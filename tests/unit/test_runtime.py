@@ -1,0 +1,117 @@
+"""Talking to a running stack: HAProxy's answers, waiting for containers, ports."""
+
+import socket
+
+import compose_wait
+import haproxy_converge
+import pytest
+import stack_haproxy
+import stack_preflight
+
+STATISTICS = """# pxname,svname,status,weight
+fe,fe-1,UP,1
+fe,fe-2,UP 1/2,1
+fe,fe-3,MAINT,1
+fe,fe-4,DOWN,1
+fe,BACKEND,UP,1
+other,fe-1,UP,1
+"""
+
+
+def test_servers_that_pass_their_checks_are_counted():
+    assert stack_haproxy.servers_up(STATISTICS, "fe") == 2
+    assert stack_haproxy.servers_up(STATISTICS, "nothing") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "digest"),
+    [("global\n    description abc123\n", "abc123"), ("Name: HAProxy\ndescription: abc123\nnode: x\n", "abc123"), ("", "")],
+)
+def test_digest_is_read_from_file_and_process(text, digest):
+    assert stack_haproxy.version(text) == digest
+
+
+def test_deep_sockets_can_be_asked(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        import os
+        import threading
+
+        before = os.getcwd()
+        os.chdir(folder)
+        server.bind("master.sock")
+        os.chdir(before)
+        server.listen()
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(100) == b"show info\n"
+                connection.sendall(b"Name: HAProxy\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert stack_haproxy.ask(folder / "master.sock", "show info") == "Name: HAProxy\n"
+        thread.join()
+
+
+def test_balancer_that_is_away_is_named(tmp_path):
+    balancer = {"name": "fe-lb", "socket": "master.sock", "version": "1", "backend": "fe", "servers": 2}
+    values = {"path": str(tmp_path), "timeout": 0, "load_balancers": [balancer]}
+    with pytest.raises(haproxy_converge.ConvergeError, match=r"fe-lb does not answer on master\.sock"):
+        haproxy_converge.converge(values, check_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "expected"),
+    [
+        ("running", "Up 3 seconds", "well"),
+        ("running", "Up 3 seconds (healthy)", "well"),
+        ("running", "Up 1 second (health: starting)", "starting"),
+        ("running", "Up 1 minute (unhealthy)", "troubled"),
+        ("created", "Created", "starting"),
+        ("restarting", "Restarting (1) 2 seconds ago", "troubled"),
+        ("exited", "Exited (0) 2 seconds ago", "troubled"),
+        ("paused", "Up 1 minute (Paused)", "troubled"),
+    ],
+)
+def test_condition_of_a_container(state, status, expected):
+    assert compose_wait.condition({"state": state, "status": status}) == expected
+
+
+def test_waiting_is_patient_with_what_recovers(monkeypatch):
+    states = iter(["(unhealthy)", "(unhealthy)", "(healthy)"])
+    monkeypatch.setattr(compose_wait, "PAUSE", 0)
+    container = {"name": "fe-1", "state": "running"}
+    monkeypatch.setattr(compose_wait, "read_containers", lambda _: [{**container, "status": f"Up {next(states)}"}])
+    assert compose_wait.wait("p", 10, 10)[1] == []
+
+
+def test_waiting_gives_up_on_what_does_not(monkeypatch):
+    monkeypatch.setattr(compose_wait, "PAUSE", 0)
+    container = {"name": "fe-1", "state": "restarting", "status": "Restarting"}
+    monkeypatch.setattr(compose_wait, "read_containers", lambda _: [container])
+    assert compose_wait.wait("p", 60, 0) == ([container], [container])
+
+
+def test_taken_port_names_its_owner():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        assert stack_preflight.port_problem("127.0.0.1", port)
+        other.listen()
+        assert f"port {port} of 127.0.0.1 is taken by " in stack_preflight.port_problem("127.0.0.1", port)
+    assert stack_preflight.port_problem("127.0.0.1", port) is None
+
+
+def test_foreign_address_is_refused():
+    assert "192.0.2.1 is no address of this host" in stack_preflight.port_problem("192.0.2.1", 8080)
+
+
+def test_missing_program_is_no_crash():
+    commands = stack_preflight.Commands()
+    commands.start("x", "/nowhere/docker")
+    code, _, errors = commands.result("x")
+    assert code == 127
+    assert "/nowhere/docker" in errors
