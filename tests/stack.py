@@ -83,7 +83,7 @@ class Stack:
 
     def mysql(self, statement: str, user: str = "root") -> str:
         """Return what MySQL answers to a statement of root or of the application's account."""
-        secret = "database_root_password" if user == "root" else "database_password"  # noqa: S105
+        secret = "database_root_password" if user == "root" else "database_password"
         script = f'MYSQL_PWD=$(cat /run/secrets/{secret}) exec mysql -N -u "$0" -e "$1"'
         return self.execute("db", "bash", "-c", script, user, statement).stdout
 

@@ -71,7 +71,10 @@ def test_digest_of_a_context_follows_content_mode_and_ignored_files(tmp_path):
 
 
 def test_images_that_cannot_be_pulled_are_known_before_any_build():
-    platform = {"haproxy": {"official": "haproxy:3.2", "debian": "haproxy:3.2-debian"}, "python": {"official": "p", "debian": "p-d"}}
+    platform = {
+        "haproxy": {"official": "haproxy:3.2", "debian": "haproxy:3.2-debian"},
+        "python": {"official": "p", "debian": "p-d"},
+    }
     applications = {"fe": {"image": "shop:1", "source": ""}, "be": {"image": "", "source": "data/be"}}
     names = filters.image_names(platform, applications, "", "stack", "stack", ".")
     missing = filters.images_missing(names, "debian", {}, False)

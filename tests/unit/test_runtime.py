@@ -1,6 +1,7 @@
 """Talking to a running stack: HAProxy's answers, waiting for containers, ports."""
 
 import socket
+import threading
 
 import compose_wait
 import haproxy_converge
@@ -31,17 +32,13 @@ def test_digest_is_read_from_file_and_process(text, digest):
     assert stack_haproxy.version(text) == digest
 
 
-def test_deep_sockets_can_be_asked(tmp_path):
+def test_deep_sockets_can_be_asked(tmp_path, monkeypatch):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     with socket.socket(socket.AF_UNIX) as server:
-        import os
-        import threading
-
-        before = os.getcwd()
-        os.chdir(folder)
+        monkeypatch.chdir(folder)
         server.bind("master.sock")
-        os.chdir(before)
+        monkeypatch.undo()
         server.listen()
 
         def answer():

@@ -19,10 +19,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="module")
 def secrets(stack):
-    return {
-        path.name: path.read_text()
-        for path in (stack.directory / "secrets/db").iterdir()
-    }
+    return {path.name: path.read_text() for path in (stack.directory / "secrets/db").iterdir()}
 
 
 @pytest.mark.parametrize("service", NETWORKS)
@@ -84,7 +81,17 @@ def test_ports_of_a_load_balancer_answer_on_their_network_alone(stack):
 def test_metrics_and_statistics_answer_on_the_metrics_network(stack, tier):
     image = stack.containers("fe")[0]["Image"]
     script = "import httpx, sys; r = httpx.get(sys.argv[1]); r.raise_for_status(); print(r.text)"
-    probe = ("docker", "run", "--rm", "--pull=never", f"--network={stack.name}_{tier}-lb-metrics", image, "python", "-c", script)
+    probe = (
+        "docker",
+        "run",
+        "--rm",
+        "--pull=never",
+        f"--network={stack.name}_{tier}-lb-metrics",
+        image,
+        "python",
+        "-c",
+        script,
+    )
     metrics = run(*probe, f"http://metrics.{tier}-lb:8405/metrics").stdout
     assert re.search(rf'^haproxy_backend_status{{proxy="{tier}",state="UP"}} 1$', metrics, re.MULTILINE)
     assert "Statistics Report" in run(*probe, f"http://metrics.{tier}-lb:8405/").stdout

@@ -1,0 +1,87 @@
+"""Time this project against plain Docker Compose on the rendered file, the two in turn.
+
+Prints rows of a Markdown table. Uses a stack of its own, which is removed at the end. Needs an engine and the
+images, both of which ``make up`` provides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+NAME = "webstack-bench"
+DIRECTORY = Path("~/.local/share").expanduser() / NAME
+PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+SETTINGS = ["-e", f"stack_name={NAME}", "-e", "image_prefix=webstack", "-e", "http_port=18095", "-e", "https_port=18495"]
+ONE_TASK = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Converge the containers
+      community.docker.docker_compose_v2:
+        project_src: {directory}
+        state: present
+"""
+
+
+def timed(*argv: str) -> float:
+    """Run a command and return the seconds that it took; its failure ends the measurement."""
+    begin = time.monotonic()
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
+    seconds = time.monotonic() - begin
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
+    return seconds
+
+
+def site() -> float:
+    """Return the seconds of the playbook."""
+    return timed(PLAYBOOK, "playbooks/site.yml", *SETTINGS)
+
+
+def compose(*arguments: str) -> float:
+    """Return the seconds of a Compose command on the rendered file."""
+    return timed("docker", "compose", "--file", str(DIRECTORY / "docker-compose.yml"), *arguments)
+
+
+def row(what: str, beside: str, pairs: list[tuple[float, float]]) -> str:
+    """Return a row with the medians of both sides and of the ratio pair by pair."""
+    ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    return f"| {what} | {ours:.1f} s | {beside}: {theirs:.1f} s | {ratio:.2f} |"
+
+
+def main() -> None:
+    """Run the measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="pairs of runs (default 5)")
+    runs = parser.parse_args().runs
+    os.environ["ANSIBLE_CONFIG"] = str(PROJECT / "ansible.cfg")
+    try:
+        # Once beforehand, so that images are there and caches are warm.
+        site()
+        with tempfile.NamedTemporaryFile("w", suffix=".yml") as playbook:
+            playbook.write(ONE_TASK.format(directory=DIRECTORY))
+            playbook.flush()
+            unchanged = [(site(), timed(PLAYBOOK, playbook.name)) for _ in range(runs)]
+        first = []
+        for _ in range(max(2, runs // 2)):
+            compose("down", "--volumes")
+            ours = site()
+            compose("down", "--volumes")
+            first.append((ours, compose("up", "--detach", "--wait")))
+    finally:
+        timed(PLAYBOOK, "playbooks/teardown.yml", *SETTINGS, "-e", "remove_data=true")
+    print(row("a rerun of `site.yml` without changes", "a playbook of the one task `docker_compose_v2`", unchanged))
+    print(row("a first deployment, images present", "`docker compose up --detach --wait`", first))
+
+
+if __name__ == "__main__":
+    main()
