@@ -126,4 +126,4 @@ class Stack:
 def current() -> Stack:
     """Return the deployment of the Molecule scenario that is running."""
     scenario = os.environ["MOLECULE_SCENARIO_NAME"]
-    return Stack(f"webstack-test-{scenario}", PROJECT / "molecule" / scenario / "hosts.yml")
+    return Stack(f"webstack-test-{scenario}", PROJECT / "molecule" / scenario / "inventory/hosts.yml")
