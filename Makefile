@@ -26,6 +26,8 @@ render: $(VENV)/.ready ## Write the Compose file and every configuration to .ren
 venv: $(VENV)/.ready ## Install the pinned tools into .venv
 
 $(VENV)/.ready: requirements.txt
+	@python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make needs Python 3.11 or later with venv (on Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing ansible into $(VENV); this takes about half a minute."
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt

@@ -84,6 +84,10 @@ memory:
   description: Memory of the host in bytes.
   returned: always
   type: int
+cpus:
+  description: Processors that the host has.
+  returned: always
+  type: int
 uid:
   description: User that deploys, on the host.
   returned: always
@@ -188,15 +192,18 @@ def listener(port: int) -> str:
     return ""
 
 
-def port_problem(address: str, port: int) -> str | None:
-    """Return why a TCP port of this host cannot be published, or None."""
+def port_problem(address: str, port: int, protocol: str = "tcp") -> str | None:
+    """Return why a port of this host cannot be published, or None."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
             # Binding alone succeeds beside a listener that allows it; listening does not.
-            probe.listen(1)
+            if kind == socket.SOCK_STREAM:
+                probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return f"port {port} of {address} is taken{listener(port)}; stop that or choose another port"
@@ -270,6 +277,7 @@ def main() -> None:
         "engine_version": output.strip() if code == 0 else None,
         "engine_error": (errors.strip().splitlines() or [f"docker exited with {code}"])[-1],
         "memory": host_memory(),
+        "cpus": os.cpu_count() or 1,
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
@@ -303,10 +311,13 @@ def main() -> None:
         for reference in (image["RepoTags"] or []) + (image["RepoDigests"] or [])
     }
 
-    published = " ".join(container["Ports"] for container in containers if container["State"] == "running")
+    published = ", ".join(container["Ports"] for container in containers if container["State"] == "running")
     for port in parameters["ports"]:
-        own = f":{port['port']}->" in published
-        port["problem"] = None if own else port_problem(port["address"], int(port["port"]))
+        # Of 127.0.0.1:8443->8443/tcp, 127.0.0.1:8443->8443/udp.
+        own = any(
+            f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", ")
+        )
+        port["problem"] = None if own else port_problem(port["address"], int(port["port"]), port["protocol"])
     for mount in parameters["mounts"]:
         mount["exists"] = Path(mount["source"]).expanduser().exists()
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]

@@ -42,8 +42,9 @@ class ActionModule(ActionBase):
         if arguments.get("settings_only"):
             return result
         arguments["ports"] = [
-            {"setting": name, "port": values[name], "address": values["bind_address"]}
-            for name in ("http_port", "https_port")
+            {"setting": name, "port": values[name], "address": values["bind_address"], "protocol": protocol}
+            for name, protocol in (("http_port", "tcp"), ("https_port", "tcp"), ("https_port", "udp"))
+            if protocol == "tcp" or values["http3_enabled"]
         ]
         arguments["mounts"] = [
             # Relative to the checkout where that is on the same machine; as it is elsewhere.

@@ -25,6 +25,13 @@ def compose_environment(values: dict[str, Any]) -> str:
     return compose_value({k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()})
 
 
+def within_host(limits: dict[str, Any], cpus: int) -> dict[str, Any]:
+    """Return limits that the engine accepts: it refuses a share of more processors than the host has."""
+    if float(limits.get("cpus", 0)) <= cpus:
+        return limits
+    return {**limits, "cpus": f"{cpus:.1f}"}
+
+
 def network_definition(network: dict[str, Any], subnet: str | None, options: dict[str, Any]) -> dict[str, Any]:
     """Return a network of Compose.
 
@@ -286,6 +293,7 @@ class FilterModule:
         return {
             "compose_value": compose_value,
             "compose_environment": compose_environment,
+            "within_host": within_host,
             "network_definition": network_definition,
             "stack_mounts": stack_mounts,
             "digest": digest,

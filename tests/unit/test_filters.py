@@ -31,6 +31,12 @@ def test_internal_networks_get_no_address_on_the_host():
     assert "driver_opts" not in filters.network_definition({"internal": False}, None, {})
 
 
+def test_limits_stay_within_the_host():
+    assert filters.within_host({"cpus": "2.0", "memory": "1G"}, 1) == {"cpus": "1.0", "memory": "1G"}
+    assert filters.within_host({"cpus": "0.5"}, 1) == {"cpus": "0.5"}
+    assert filters.within_host({}, 1) == {}
+
+
 @pytest.mark.parametrize(
     ("reference", "expected"),
     [
