@@ -314,9 +314,7 @@ def main() -> None:
     published = ", ".join(container["Ports"] for container in containers if container["State"] == "running")
     for port in parameters["ports"]:
         # Of 127.0.0.1:8443->8443/tcp, 127.0.0.1:8443->8443/udp.
-        own = any(
-            f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", ")
-        )
+        own = any(f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", "))
         port["problem"] = None if own else port_problem(port["address"], int(port["port"]), port["protocol"])
     for mount in parameters["mounts"]:
         mount["exists"] = Path(mount["source"]).expanduser().exists()

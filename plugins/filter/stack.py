@@ -216,6 +216,12 @@ def image_candidates(names: dict[str, dict]) -> list[str]:
     return sorted({image[source] for image in names.values() for source in ("registry", "debian")})
 
 
+def data_volume_names(report: str) -> list[str]:
+    """Return the names of what is in a data volume, from the report that ``data_volume_problem`` reads."""
+    names = report.partition("\n\n")[2].partition("\n\n")[0].split("\n")
+    return sorted(set(names) - {"", "lost+found"})
+
+
 def data_volume_problem(report: str, volume: str) -> str:
     """Return why a server must not open a data volume, or nothing.
 
@@ -225,8 +231,8 @@ def data_volume_problem(report: str, volume: str) -> str:
         volume: its name, for the sentence.
     """
     server, _, rest = report.partition("\n\n")
-    listing, _, history = rest.partition("\n\n")
-    names = set(listing.split("\n")) - {"", "lost+found"}
+    history = rest.partition("\n\n")[2]
+    names = data_volume_names(report)
     keep = "its data is untouched; deploy under another stack_name, or remove the volume if its data may be lost"
     if not names:
         return ""
@@ -300,6 +306,7 @@ class FilterModule:
             "image_names": image_names,
             "image_candidates": image_candidates,
             "images_missing": images_missing,
+            "data_volume_names": data_volume_names,
             "data_volume_problem": data_volume_problem,
             "certificate_expires_within": certificate_expires_within,
             "self_signed_certificate": self_signed_certificate,

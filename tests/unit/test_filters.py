@@ -108,6 +108,12 @@ def test_data_volume_is_judged_by_its_files(listing, history, problem):
     assert bool(found) == bool(problem)
 
 
+def test_names_in_a_data_volume_are_read_from_the_report():
+    assert filters.data_volume_names("mysqld  Ver 9.7.4\n\nb\na\nlost+found\n\n{}") == ["a", "b"]
+    assert filters.data_volume_names("mysqld  Ver 9.7.4\n\n\n\n") == []
+    assert filters.data_volume_names("mysqld  Ver 9.7.4") == []
+
+
 def test_self_signed_certificate_is_valid_for_its_names():
     pair = filters.self_signed_certificate(["localhost", "127.0.0.1"])
     assert not filters.certificate_expires_within(pair["certificate"], 800)

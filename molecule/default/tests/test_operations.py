@@ -1,5 +1,6 @@
 """What a person does with a running stack: scale, look ahead, stop and start, lose a container."""
 
+import shutil
 import time
 import uuid
 
@@ -72,6 +73,44 @@ def test_new_setting_of_a_load_balancer_reloads_it_in_place(stack):
     assert "changed=2" in output, "the files and the reload"
     wait_until(lambda: stack.request().status == 200, 5)
     stack.playbook("site.yml")
+
+
+def test_render_needs_no_engine_and_shows_no_secret(stack, tmp_path):
+    nowhere = {"DOCKER_HOST": "unix:///nowhere.sock"}
+    stack.playbook("render.yml", "-e", f"render_dir={tmp_path}/r", "-e", "fe_replicas=7", environment=nowhere)
+    rendered = {str(p.relative_to(tmp_path / "r")): p.read_text() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    assert '"replicas": 7' in rendered["docker-compose.yml"]
+    assert {"fe-lb/config/haproxy.cfg", "be-lb/config/haproxy.cfg", "db/config/webstack.cnf"} <= set(rendered)
+    assert not any("PRIVATE KEY" in text for text in rendered.values())
+    assert not any("secrets/" in name for name in rendered)
+
+
+def test_volume_that_is_empty_gets_the_dumps(stack):
+    stack.playbook("teardown.yml", "-e", "remove_data=false")
+    run("docker", "volume", "rm", f"{stack.name}_database")
+    run("docker", "volume", "create", f"{stack.name}_database")
+    shutil.rmtree(stack.directory / "db/dumps")
+    stack.playbook("site.yml")
+    assert "Ada Lovelace" in stack.request().text
+
+
+def test_interrupted_initialisation_is_never_served(stack):
+    stack.playbook("teardown.yml", "-e", "remove_data=false")
+    volume = f"{stack.name}_database"
+    run("docker", "volume", "rm", volume)
+    compose = ("docker", "compose", "--file", str(stack.directory / "docker-compose.yml"))
+    run(*compose, "up", "--detach", "--no-deps", "db")
+    # Killed while it initialises: the marker is there and the account is not yet.
+    look = ("docker", "exec", f"{stack.name}-db-1", "test", "-e", "/var/lib/mysql/.initialization-incomplete")
+    wait_until(lambda: run(*look, check=False).returncode == 0)
+    run("docker", "kill", f"{stack.name}-db-1")
+    run("docker", "rm", f"{stack.name}-db-1")
+    refused = stack.playbook("site.yml", check=False)
+    assert refused.returncode != 0
+    assert "is only half initialised" in " ".join(refused.stdout.split())
+    run("docker", "volume", "rm", volume)
+    stack.playbook("site.yml")
+    assert "Ada Lovelace" in stack.request().text
 
 
 def test_user_survives_stop_start_and_loss_of_the_container(stack):
