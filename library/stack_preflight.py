@@ -121,6 +121,10 @@ load_balancers:
   description: For each load balancer C(version) of the configuration that it runs and servers that are C(up).
   returned: always
   type: dict
+networks:
+  description: Networks of the project with their options, address ranges and containers, by their name in Compose.
+  returned: always
+  type: dict
 database_volume:
   description: Whether the data volume exists.
   returned: always
@@ -267,6 +271,7 @@ def main() -> None:
         *("docker", "ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={name}"),
         *("--format", "{{json .}}"),
     )
+    commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
     commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
     if parameters["images"]:
         commands.start("images", "docker", "image", "inspect", *parameters["images"])
@@ -284,6 +289,10 @@ def main() -> None:
     }
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
+
+    networks = commands.result("networks")[1].split()
+    if networks:
+        commands.start("network details", "docker", "network", "inspect", *networks)
 
     containers = [json.loads(line) for line in commands.result("containers")[1].splitlines()]
     for container in containers:
@@ -309,6 +318,18 @@ def main() -> None:
         }
         for image in found
         for reference in (image["RepoTags"] or []) + (image["RepoDigests"] or [])
+    }
+
+    found = json.loads(commands.result("network details")[1] or "[]") if networks else []
+    result["networks"] = {
+        network["Labels"].get("com.docker.compose.network", ""): {
+            "name": network["Name"],
+            "internal": network["Internal"],
+            "options": network["Options"] or {},
+            "subnets": [config["Subnet"] for config in network["IPAM"]["Config"] or []],
+            "containers": sorted(container["Name"] for container in network["Containers"].values()),
+        }
+        for network in found
     }
 
     published = ", ".join(container["Ports"] for container in containers if container["State"] == "running")

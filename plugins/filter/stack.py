@@ -36,17 +36,34 @@ def network_definition(network: dict[str, Any], subnet: str | None, options: dic
     """Return a network of Compose.
 
     ``internal`` alone still lets a container reach the host by the bridge's own address, so an
-    internal bridge gets none.
+    internal bridge gets none. The other kind publishes ports and needs that address, but nobody on it
+    has to open connections to the outside: without masquerading none of them gets an answer.
     """
-    driver_options = {key: str(value) for key, value in options.items()}
-    if network["internal"]:
-        driver_options["com.docker.network.bridge.inhibit_ipv4"] = "true"
-    result: dict[str, Any] = {"driver": "bridge", "internal": network["internal"]}
-    if driver_options:
-        result["driver_opts"] = driver_options
+    bridge = "com.docker.network.bridge."
+    driver_options = {f"{bridge}inhibit_ipv4": "true"} if network["internal"] else {f"{bridge}enable_ip_masquerade": "false"}
+    driver_options |= {key: str(value) for key, value in options.items()}
+    result: dict[str, Any] = {"driver": "bridge", "internal": network["internal"], "driver_opts": driver_options}
     if subnet:
         result["ipam"] = {"config": [{"subnet": subnet}]}
     return result
+
+
+def networks_outdated(
+    definitions: dict[str, dict], subnets: dict[str, str], options: dict[str, Any], found: dict[str, dict]
+) -> list[str]:
+    """Return the networks that exist with another definition than the wanted one.
+
+    A network cannot be changed, only made anew, and not every release of Compose notices.
+    """
+    outdated = []
+    for name, definition in definitions.items():
+        if name not in found:
+            continue
+        wanted = network_definition(definition, subnets.get(name), options)
+        same = found[name]["internal"] == wanted["internal"] and found[name]["options"] == wanted["driver_opts"]
+        if not same or (name in subnets and found[name]["subnets"] != [subnets[name]]):
+            outdated.append(name)
+    return outdated
 
 
 def stack_mounts(mounts: list[dict[str, Any]], project: str) -> list[dict[str, Any]]:
@@ -301,6 +318,7 @@ class FilterModule:
             "compose_environment": compose_environment,
             "within_host": within_host,
             "network_definition": network_definition,
+            "networks_outdated": networks_outdated,
             "stack_mounts": stack_mounts,
             "digest": digest,
             "image_names": image_names,

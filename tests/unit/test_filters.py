@@ -28,7 +28,8 @@ def test_environment_is_text():
 def test_internal_networks_get_no_address_on_the_host():
     option = "com.docker.network.bridge.inhibit_ipv4"
     assert filters.network_definition({"internal": True}, None, {})["driver_opts"] == {option: "true"}
-    assert "driver_opts" not in filters.network_definition({"internal": False}, None, {})
+    assert option not in filters.network_definition({"internal": False}, None, {})["driver_opts"]
+    assert filters.network_definition({"internal": True}, None, {option: "false"})["driver_opts"] == {option: "false"}
 
 
 def test_limits_stay_within_the_host():
@@ -120,3 +121,14 @@ def test_self_signed_certificate_is_valid_for_its_names():
     assert filters.certificate_expires_within(pair["certificate"], 826)
     assert filters.certificate_expires_within("no certificate", 0)
     assert "PRIVATE KEY" in pair["key"]
+
+
+def test_networks_with_another_definition_are_found():
+    definitions = {"edge": {"internal": False}, "data": {"internal": True}}
+    options = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    found = {"data": {"internal": True, "options": options, "subnets": ["172.18.0.0/16"]}}
+    assert filters.networks_outdated(definitions, {}, {}, found) == []
+    assert filters.networks_outdated(definitions, {"data": "10.9.5.0/24"}, {}, found) == ["data"]
+    assert filters.networks_outdated(definitions, {}, {"mtu": 1400}, found) == ["data"]
+    found["data"]["options"] = {}
+    assert filters.networks_outdated(definitions, {}, {}, found) == ["data"]

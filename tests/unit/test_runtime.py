@@ -103,7 +103,7 @@ def test_taken_port_names_its_owner():
 
 
 def test_foreign_address_is_refused():
-    assert "192.0.2.1 is no address of this host" in stack_preflight.port_problem("192.0.2.1", 8080)
+    assert "198.51.100.1 is no address of this host" in stack_preflight.port_problem("198.51.100.1", 8080)
 
 
 def test_missing_program_is_no_crash():

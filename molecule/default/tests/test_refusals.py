@@ -78,7 +78,7 @@ SETTINGS = [
     ({"htp_port": 80}, "htp_port is no setting of this stack: did you mean http_port?"),
     ({"http_port": 70000}, "http_port: 70000 is out of range"),
     ({"http_port": 9443, "https_port": 9443}, "https_port: 9443 is http_port as well"),
-    ({"bind_address": "192.0.2.1", "http_port": 9080}, "bind_address 192.0.2.1 is no address of this host"),
+    ({"bind_address": "198.51.100.1", "http_port": 9080}, "bind_address 198.51.100.1 is no address of this host"),
     ({"bind_address": "everywhere"}, "bind_address: 'everywhere' is no IP address"),
     ({"stack_name": "My Stack"}, "stack_name: 'My Stack' is not valid"),
     ({"database_dumps": ["nowhere.sql"]}, "database_dumps: the file"),
