@@ -44,8 +44,8 @@ lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
 test: $(VENV)/.ready-dev ## Run linters, unit tests and the Molecule scenarios, beside a running stack
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(SCENARIO)
 
-docs: $(VENV)/.ready ## Write the variables in README.md anew from the argument specs
-	$(VENV)/bin/python tests/variables.py --write
+docs: $(VENV)/.ready ## Write the generated tables of README.md and docs/architecture.md anew
+	$(VENV)/bin/python tests/docs.py --write
 
 bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose
 	$(VENV)/bin/python tests/bench.py

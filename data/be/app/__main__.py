@@ -4,12 +4,11 @@ import os
 
 import uvicorn
 
+from app.listen import listening_sockets
+
 if __name__ == "__main__":
-    uvicorn.run(
+    configuration = uvicorn.Config(
         "app.main:app",
-        # Which networks reach it is decided outside.
-        host="0.0.0.0",  # noqa: S104
-        port=int(os.environ.get("PORT", "8000")),
         # The load balancer logs every request.
         access_log=False,
         server_header=False,
@@ -17,3 +16,5 @@ if __name__ == "__main__":
         timeout_keep_alive=75,
         timeout_graceful_shutdown=25,
     )
+    sockets = listening_sockets(int(os.environ.get("PORT", "8000")), os.environ.get("LISTEN_NAME", ""))
+    uvicorn.Server(configuration).run(sockets=sockets)

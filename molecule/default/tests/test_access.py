@@ -1,0 +1,224 @@
+"""The access matrix: what is not allowed in tests/access_matrix.yml is denied, and what is allowed works."""
+
+import json
+import re
+import socket
+import subprocess
+import threading
+
+import pytest
+import yaml
+from stack import PROJECT, run
+
+MATRIX = yaml.safe_load((PROJECT / "tests/access_matrix.yml").read_text())["allowed"]
+SERVICES = ["fe-lb", "fe", "be-lb", "be", "db"]
+HOST = "the host"
+
+# Runs beside a container, in its network: what listens there, whether there is a way to an address, and which of
+# many addresses take a connection. Anything but these answers is a failure of the probe itself.
+PROBE = """
+import errno, ipaddress, json, socket, struct, sys
+from concurrent.futures import ThreadPoolExecutor
+
+def listening():
+    ports = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in open(table).read().splitlines()[1:]:
+            fields = line.split()
+            host, _, port = fields[1].rpartition(":")
+            # Loopback, Docker's DNS on 127.0.0.11 among it, is nobody else's.
+            if fields[3] == "0A" and not (len(host) == 8 and host.endswith("7F")):
+                ports.add(int(port, 16))
+    return sorted(ports)
+
+def routed(address):
+    number = struct.unpack("<I", socket.inet_aton(address))[0]
+    for line in open("/proc/net/route").read().splitlines()[1:]:
+        fields = line.split()
+        if number & int(fields[7], 16) == int(fields[1], 16):
+            return True
+    return False
+
+def connect(target):
+    try:
+        socket.create_connection(tuple(target), timeout=1.5).close()
+        return True
+    except (TimeoutError, ConnectionRefusedError):
+        return False
+    except OSError as error:
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+            return False
+        raise
+
+question = json.load(sys.stdin)
+with ThreadPoolExecutor(64) as pool:
+    answer = {
+        "listening": listening(),
+        "routed": [routed(a) for a in question["addresses"]],
+        "open": list(pool.map(connect, question["targets"])),
+    }
+print(json.dumps(answer))
+"""
+
+
+def probe(stack, container, targets=(), addresses=()):
+    """Return what the probe says from inside the network of a container."""
+    image = stack.containers("fe")[0]["Image"]
+    command = ["docker", "run", "--rm", "--interactive", "--pull=never", "--network", f"container:{container['Id']}"]
+    command += ["--user=0", "--entrypoint=python", image, "-c", PROBE]
+    question = json.dumps({"targets": list(targets), "addresses": list(addresses)})
+    done = subprocess.run(command, input=question, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"the probe beside {container['Name']} could not run: {done.stderr}"
+    return json.loads(done.stdout)
+
+
+def networks(container):
+    """Return the address of a container on each of its networks."""
+    return {name: network["IPAddress"] for name, network in container["NetworkSettings"]["Networks"].items()}
+
+
+def allowed(source, target, port, network):
+    wanted = (source, target, port, network)
+    return any((e["from"], e["to"], e["port"], e["network"]) == wanted for e in MATRIX)
+
+
+def examine(stack):
+    """Try every pair; return the numbers of allowed and denied ones and a sentence for each that is not as declared."""
+    containers = {service: stack.containers(service) for service in SERVICES}
+    ports = set()
+    for service in SERVICES:
+        ports.update(probe(stack, containers[service][0])["listening"])
+    counts, wrong = {True: 0, False: 0}, []
+    for source in SERVICES:
+        origin = containers[source][0]
+        tries = []
+        for target in SERVICES:
+            # One replica stands for all, and for its own tier another one.
+            others = [c for c in containers[target] if c["Id"] != origin["Id"]][:1]
+            for other in others:
+                for network, address in networks(other).items():
+                    for port in sorted(ports):
+                        name = network.removeprefix(f"{stack.name}_")
+                        tries.append((target, name, address, port, allowed(source, target, port, name)))
+        answers = probe(stack, origin, [(address, port) for _, _, address, port, _ in tries])["open"]
+        for (target, network, _, port, wanted), found in zip(tries, answers, strict=True):
+            counts[wanted] += 1
+            if found != wanted:
+                verb = "reaches" if found else "does not reach"
+                wrong.append(f"{source} {verb} {target} on port {port} of {network}")
+    return counts, wrong, ports
+
+
+def test_every_pair_is_as_declared(stack, capsys):
+    counts, wrong, ports = examine(stack)
+    total = counts[True] + counts[False]
+    with capsys.disabled():
+        print(f" [{total} tries: {counts[True]} allowed, {counts[False]} denied, ports {sorted(ports)}]", end="")
+    assert not wrong, "\n".join(wrong)
+    assert {80, 3306, 8000, 8080, 8405, 8443} <= ports
+    # Each declared pair was among them: a typo in the matrix would otherwise allow nothing and pass.
+    declared = [e for e in MATRIX if e["to"] in SERVICES]
+    assert counts[True] == len(declared)
+
+
+def test_a_service_on_a_network_too_many_is_named(stack):
+    front = stack.containers("fe")[0]
+    run("docker", "network", "connect", f"{stack.name}_data", front["Id"])
+    try:
+        _, wrong, _ = examine(stack)
+    finally:
+        run("docker", "network", "disconnect", f"{stack.name}_data", front["Id"])
+    assert "fe reaches db on port 3306 of data" in wrong
+    assert not examine(stack)[1]
+
+
+@pytest.fixture(scope="module")
+def service_of_the_host():
+    """Return the port of a service that listens on every address of the host."""
+    with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104 (what is meant)
+
+        def serve():
+            while True:
+                try:
+                    server.accept()[0].close()
+                except OSError:
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def addresses_of_the_host():
+    lines = run("ip", "-4", "-oneline", "address", "show").stdout.splitlines()
+    return [re.search(r"inet ([0-9.]+)/", line)[1] for line in lines if " lo " not in line]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_services_of_the_host_are_out_of_reach(stack, service, service_of_the_host):
+    container = stack.containers(service)[0]
+    edge = f"{stack.name}_edge"
+    gateway = container["NetworkSettings"]["Networks"].get(edge, {}).get("Gateway")
+    addresses = addresses_of_the_host()
+    assert addresses
+    # That the service answers at all is seen from the host.
+    for address in addresses:
+        socket.create_connection((address, service_of_the_host), timeout=2).close()
+    found = probe(stack, container, [(address, service_of_the_host) for address in addresses])["open"]
+    reached = {address for address, is_open in zip(addresses, found, strict=True) if is_open}
+    exception = any(e["from"] == service and e["to"] == HOST for e in MATRIX)
+    # Whoever has the address of edge reaches the host by its other addresses as well: it is one machine.
+    assert reached == (set(addresses) if exception and gateway else set()), service
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_ports_published_on_loopback_and_the_engine_are_out_of_reach(stack, service):
+    container = stack.containers(service)[0]
+    gateways = addresses_of_the_host()
+    targets = [("127.0.0.1", stack.port("http")), ("127.0.0.1", stack.port("https"))]
+    targets += [(address, port) for address in gateways for port in (2375, 2376, stack.port("http"), stack.port("https"))]
+    assert not any(probe(stack, container, targets)["open"])
+    assert not any("docker" in mount["Source"].split("/")[-1] for mount in container["Mounts"])
+
+
+@pytest.mark.parametrize("service", [s for s in SERVICES if s != "fe-lb"])
+def test_no_way_leads_outside(stack, service):
+    # An address of the internet and the one where clouds keep credentials; nothing is sent to either.
+    container = stack.containers(service)[0]
+    assert probe(stack, container, addresses=["203.0.113.1", "169.254.169.254"])["routed"] == [False, False]
+
+
+@pytest.fixture
+def outside():
+    """Yield the address and port of a service in a network namespace that stands for another machine."""
+    name, link = "webstack-outside", "webstack-out"
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+        run("ip", "address", "add", "10.213.0.1/30", "dev", link)
+        run("ip", "link", "set", link, "up")
+        run("ip", "-n", name, "address", "add", "10.213.0.2/30", "dev", "eth0")
+        run("ip", "-n", name, "link", "set", "eth0", "up")
+        command = ["ip", "netns", "exec", name, "python3", "-m", "http.server", "8000", "--bind", "10.213.0.2"]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            try:
+                for _ in range(100):
+                    try:
+                        socket.create_connection(("10.213.0.2", 8000), timeout=1).close()
+                        break
+                    except OSError:
+                        threading.Event().wait(0.1)
+                else:
+                    raise AssertionError("the service outside does not answer")
+                yield ("10.213.0.2", 8000)
+            finally:
+                server.terminate()
+    finally:
+        run("ip", "netns", "delete", name)
+
+
+def test_edge_gets_no_answer_from_outside(stack, outside):
+    image = stack.containers("fe")[0]["Image"]
+    script = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=3)"
+    # The counter-proof: a container on Docker's default network does get one.
+    run("docker", "run", "--rm", "--pull=never", image, "python", "-c", script, outside[0], str(outside[1]))
+    assert probe(stack, stack.containers("fe-lb")[0], [outside])["open"] == [False]

@@ -1,0 +1,74 @@
+"""Write the tables that are generated into pages, or check that they are up to date.
+
+Variables in README.md come from the argument specs, the access matrix in docs/architecture.md from
+tests/access_matrix.yml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+PROJECT = Path(__file__).parents[1]
+sys.path.insert(0, str(PROJECT / "module_utils"))
+from stack_settings import WIRING_MARK, read_settings  # noqa: E402
+
+README = PROJECT / "README.md"
+ARCHITECTURE = PROJECT / "docs" / "architecture.md"
+
+
+def variables() -> str:
+    """Return a table of settings for each file of group_vars."""
+    settings = read_settings(PROJECT)
+    parts = []
+    for path in sorted(PROJECT.glob("group_vars/all/*.yml")):
+        text = path.read_text(encoding="utf-8").partition(WIRING_MARK)[0]
+        title = next(line[2:].strip() for line in text.splitlines() if line.startswith("# "))
+        parts.append(f"\n**{title}** `group_vars/all/{path.name}`\n\n| setting | type | default | |\n|---|---|---|---|\n")
+        names = [line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()]
+        for name in names:
+            setting = settings[name]
+            default = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)
+            # A vertical bar would end the cell.
+            cell = default.replace("|", "\\|")
+            shown = f"`{cell}`" if default else "empty"
+            parts.append(f"| `{name}` | {setting.type} | {shown} | {setting.description.replace('|', '&#124;')} |\n")
+    return "".join(parts) + "\n"
+
+
+def access() -> str:
+    """Return the access matrix as a table."""
+    entries = yaml.safe_load((PROJECT / "tests" / "access_matrix.yml").read_text(encoding="utf-8"))["allowed"]
+    rows = [f"| {e['from']} | {e['to']} | {e['port']} | `{e['network']}` | {e['why']} |\n" for e in entries]
+    return "\n| from | to | port | network | for |\n|---|---|---|---|---|\n" + "".join(rows) + "\n"
+
+
+def page(path: Path, name: str, content: str) -> str:
+    """Return a page in which the part between the marks of ``name`` is ``content``."""
+    begin, end = f"<!-- {name}: make docs writes what follows -->\n", f"<!-- end of {name} -->\n"
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    return before + begin + content + end + rest.partition(end)[2]
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write the tables instead of checking them")
+    write = parser.parse_args().write
+    code = 0
+    for path, name, content in ((README, "variables", variables()), (ARCHITECTURE, "access matrix", access())):
+        wanted = page(path, name, content)
+        if write:
+            path.write_text(wanted, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != wanted:
+            print(f"The {name} in {path.relative_to(PROJECT)} is not up to date: run make docs")
+            code = 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
