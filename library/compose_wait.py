@@ -41,6 +41,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+seconds:
+  description: How long it waited.
+  returned: always
+  type: float
 containers:
   description: Every container with its name, service, state and what the engine says of it.
   returned: always
@@ -59,7 +63,7 @@ import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
-PAUSE = 0.5
+PAUSE = 0.2
 
 
 def read_containers(project: str) -> list[dict]:
@@ -123,11 +127,12 @@ def main() -> None:
     )
     parameters = module.params
     timeout = 0 if module.check_mode else parameters["timeout"]
+    begin = time.monotonic()
     try:
         containers, troubled = wait(parameters["project"], timeout, parameters["patience"])
     except subprocess.CalledProcessError as error:
         module.fail_json(msg=f"The engine does not answer: {error.stderr.strip()}")
-    module.exit_json(changed=False, containers=containers, troubled=troubled)
+    module.exit_json(changed=False, containers=containers, troubled=troubled, seconds=round(time.monotonic() - begin, 1))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,12 @@ options:
     description: Secrets by name; an empty value means generate one and keep it.
     type: dict
     default: {}
+  known:
+    description:
+      - What the folder held a moment ago, as C(stack_preflight) tells it, with the number of the user who deploys as
+        C(uid). If that is as wanted, the host is not asked again, which saves a run without changes much of its time.
+    type: dict
+    default: {}
   checks:
     description: Commands that must succeed on the staged copy. Run only if one of C(paths) differs.
     type: list
@@ -293,8 +299,10 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
 
     # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
     parent = root if root.is_dir() else None
-    if parent is None and not check_mode:
-        root.mkdir(mode=0o700, parents=True)
+    if not check_mode:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Whoever made it before: it holds secrets.
+        root.chmod(0o700)
         parent = root
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
     try:
@@ -347,6 +355,7 @@ def main() -> None:
                 },
                 "required_one_of": [("content", "secret_content", "secret")],
             },
+            "known": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "checks": {
                 "type": "list",

@@ -117,6 +117,10 @@ containers:
   returned: always
   type: list
   elements: dict
+tree:
+  description: Mode, owner and digest of each rendered file and folder, by its path.
+  returned: always
+  type: dict
 load_balancers:
   description: For each load balancer C(version) of the configuration that it runs and servers that are C(up).
   returned: always
@@ -136,9 +140,11 @@ certificate:
 """
 
 import errno  # noqa: E402
+import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import socket  # noqa: E402
+import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -234,6 +240,37 @@ def balancer_state(socket_path: Path, backend: str) -> dict:
         }
     except OSError:
         return {"version": "", "up": 0}
+
+
+def read_tree(root: Path) -> dict[str, dict]:
+    """Return mode, owner and content of what is rendered, by path; config_tree compares it.
+
+    The content is told as a digest; that of a secret only as a number that equal ones share.
+    """
+    tree: dict[str, dict] = {}
+    secrets: dict[bytes, int] = {}
+    # Dumps can be large and are not compared; sockets are HAProxy's.
+    for folder, folders, files in os.walk(root):
+        base = Path(folder).relative_to(root)
+        if str(base) in ("db/dumps", "fe-lb/run", "be-lb/run"):
+            files = []
+        for name in [*folders, *files]:
+            path = Path(folder) / name
+            try:
+                state = path.lstat()
+                content = path.read_bytes() if name in files and stat.S_ISREG(state.st_mode) else b""
+            except OSError:
+                # Not there any more, or not for this user: then config_tree has to look itself.
+                continue
+            secret = base.parts[:1] == ("secrets",) or path.suffix == ".key"
+            tree[str(base / name)] = {
+                "mode": stat.S_IMODE(state.st_mode),
+                "uid": state.st_uid,
+                "gid": state.st_gid,
+                "secret": secrets.setdefault(content, len(secrets)) if secret else None,
+                "digest": None if secret else hashlib.sha256(content).hexdigest(),
+            }
+    return tree
 
 
 def read_text(path: Path) -> str:
@@ -351,6 +388,7 @@ def main() -> None:
     result["load_balancers"] = {
         f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
     }
+    result["tree"] = read_tree(stack_dir)
     result["rendered"] = (stack_dir / "docker-compose.yml").exists()
     module.exit_json(**result)
 

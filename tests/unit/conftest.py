@@ -10,7 +10,8 @@ PROJECT = Path(__file__).parents[2]
 ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 sys.path[:0] = [str(PROJECT / "library"), str(PROJECT / "module_utils")]
 
-# The plugin's name is common, so it is loaded under one of its own.
-specification = importlib.util.spec_from_file_location("stack_filters", PROJECT / "plugins/filter/stack.py")
-sys.modules["stack_filters"] = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(sys.modules["stack_filters"])
+# Plugins have names that others have too, so they are loaded under ones of their own.
+for name, path in (("stack_filters", "plugins/filter/stack.py"), ("config_tree_action", "plugins/action/config_tree.py")):
+    specification = importlib.util.spec_from_file_location(name, PROJECT / path)
+    sys.modules[name] = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(sys.modules[name])

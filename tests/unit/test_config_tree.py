@@ -3,7 +3,9 @@
 import stat
 
 import config_tree
+import config_tree_action
 import pytest
+import stack_preflight
 
 
 def parameters(tmp_path, files, **more):
@@ -86,3 +88,60 @@ def test_difference_shows_text_and_hides_secrets(tmp_path):
     text = str(converge(values)["diff"])
     assert "shown" in text
     assert "hidden" not in text
+
+
+@pytest.fixture
+def known(tmp_path):
+    """Return arguments that are as wanted, with what is known of their folder."""
+    root = tmp_path / "tree"
+    converge(
+        parameters(
+            tmp_path, [{"path": "a/b.conf", "content": "text"}, {"path": "secrets/one", "secret": "s"}], secrets={"s": ""}
+        )
+    )
+    (root / "secrets/two").write_bytes((root / "secrets/one").read_bytes())
+    (root / "x.key").write_text("private")
+    files = [
+        {"path": "a/b.conf", "content": "text"},
+        {"path": "secrets/one", "secret": "s"},
+        {"path": "secrets/two", "secret": "s"},
+        {"path": "x.key", "secret_content": ""},
+    ]
+    found = {"tree": stack_preflight.read_tree(root), "uid": 1000}
+    return {"files": files, "directories": [{"path": "a"}], "secrets": {"s": ""}, "known": found}
+
+
+def test_what_is_known_to_be_as_wanted_is_not_looked_at_again(known):
+    assert config_tree_action.as_wanted(known)
+
+
+def test_digests_of_secrets_are_not_told(known):
+    assert {path for path, item in known["known"]["tree"].items() if item["digest"] is None} == {
+        "secrets/one",
+        "secrets/two",
+        "x.key",
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": [{"path": "a/b.conf", "content": "other"}]},
+        {"files": [{"path": "a/b.conf", "content": "text", "mode": "0600"}]},
+        {"files": [{"path": "missing", "content": "text"}]},
+        {"files": [{"path": "x.key", "secret_content": "new"}]},
+        {"files": [{"path": "secrets/one", "secret": "s"}, {"path": "x.key", "secret": "s"}]},
+        {"secrets": {"s": "given"}},
+        {"directories": [{"path": "a", "mode": "0700"}]},
+        {"directories": [{"path": "missing"}]},
+        {"known": {}},
+    ],
+)
+def test_whatever_differs_is_looked_at(known, change):
+    assert not config_tree_action.as_wanted({**known, **change})
+
+
+def test_owner_counts_for_root(known):
+    known["known"]["uid"] = 0
+    known["known"]["tree"]["a"]["uid"] = 12345
+    assert not config_tree_action.as_wanted(known)

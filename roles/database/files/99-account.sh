@@ -1,8 +1,7 @@
-# {{ ansible_managed }}
 # Sourced last: while this account is missing, the health check is red and the application outside.
 
 stack_create_account() {
-    local password name={{ database_name | quote }} user={{ database_user | quote }}
+    local password name=$DATABASE_NAME user=$DATABASE_USER
     password=$(</run/secrets/database_password)
     password=${password//\\/\\\\}
     {

@@ -1,4 +1,3 @@
-# {{ ansible_managed }}
 # Sourced by the image's entry point, once, while the data volume is empty.
 
 stack_read_dump() {
@@ -12,12 +11,14 @@ stack_read_dump() {
 }
 
 stack_load_dumps() {
-    local dump name={{ database_name | quote }}
+    local dump creations name=$DATABASE_NAME
     for dump in /dumps/*; do
         [ -f "$dump" ] || continue
         # Many dumps create their database themselves, and fail where it is there already.
-        if stack_read_dump "$dump" | grep --ignore-case --extended-regexp --quiet \
-            '^[[:space:]]*CREATE[[:space:]]+(DATABASE|SCHEMA)[[:space:]]'; then
+        # They are counted, because a search that ends early would break the pipe of a large dump.
+        creations=$(stack_read_dump "$dump" |
+            grep --ignore-case --extended-regexp --count '^[[:space:]]*CREATE[[:space:]]+(DATABASE|SCHEMA)[[:space:]]' || true)
+        if [ "$creations" -gt 0 ]; then
             mysql_note "Loading $dump, which creates its database itself"
             stack_read_dump "$dump" | docker_process_sql --database=mysql --default-character-set=utf8mb4
         else
