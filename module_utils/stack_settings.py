@@ -168,6 +168,11 @@ def unknown_settings(names: set[str], known: set[str], settings: set[str]) -> li
     return problems
 
 
+def shown(name: str, value: Any) -> str:
+    """Return a value as messages quote it; a password is not quoted."""
+    return "what is given" if name.endswith("password") else repr(value)
+
+
 def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return the values in their declared types, and a sentence for each that has another type."""
     converted: dict[str, Any] = {}
@@ -192,7 +197,7 @@ def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[
             if setting.type in ("list", "dict"):
                 example = "[...]" if setting.type == "list" else "{...}"
                 hint = f"on the command line write it as JSON: -e '{{\"{name}\": {example}}}'"
-            problems.append(f"{name}: {value!r} is not {wanted}; {hint}.")
+            problems.append(f"{name}: {shown(name, value)} is not {wanted}; {hint}.")
             continue
         if setting.choices and converted[name] not in setting.choices:
             problems.append(f"{name}: {value!r} is not known; use one of {', '.join(map(str, setting.choices))}.")
@@ -210,7 +215,7 @@ def _matches(values: dict, name: str, pattern: str, wanted: str) -> list[str]:
     value = values.get(name)
     if value is None or re.fullmatch(pattern, str(value)):
         return []
-    return [f"{name}: {str(value)!r} is not valid; give {wanted}."]
+    return [f"{name}: {shown(name, str(value))} is not valid; give {wanted}."]
 
 
 def _size(name: str, value: Any) -> list[str]:

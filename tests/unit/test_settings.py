@@ -91,3 +91,13 @@ def test_defaults_are_accepted():
 def test_versions_compare_by_their_numbers(numbers, suffix):
     text = ".".join(map(str, numbers))
     assert settings.parse_version(f"v{text}{suffix}") == tuple(numbers)
+
+
+@given(st.text("abcdefgh", min_size=8))
+def test_a_password_is_never_quoted(secret):
+    everything = settings.read_settings(PROJECT)
+    _, wrong_type = settings.convert(everything, {"database_password": [secret]})
+    wrong_form = settings.check_names({"database_password": f"{secret}\n"})
+    assert wrong_type
+    assert wrong_form
+    assert secret not in str(wrong_type + wrong_form)

@@ -129,6 +129,19 @@ def test_certificate_names_localhost(stack):
     assert [str(a) for a in names.get_values_for_type(x509.IPAddress)] == ["127.0.0.1"]
 
 
+@pytest.mark.parametrize("service", ["fe", "be"])
+def test_application_stops_gracefully(stack, service):
+    container = stack.container(service)
+    begin = time.monotonic()
+    run("docker", "stop", container)
+    try:
+        assert time.monotonic() - begin < 10, "it was killed after its grace period"
+        assert "Application shutdown complete" in run("docker", "logs", "--tail", "5", container).stderr
+    finally:
+        run("docker", "start", container)
+    wait_until(lambda: len(stack.names(f"{'front' if service == 'fe' else 'back'}end", 10)) == 2)
+
+
 def test_edge_answers_503_while_no_front_end_is_there(stack):
     ids = [c["Id"] for c in stack.containers("fe")]
     run("docker", "stop", *ids)
