@@ -285,10 +285,11 @@ def check_names(values: dict) -> list[str]:
             values, f"{tier}_user", r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own"
         )
         problems += _matches(
-            values, f"{tier}_health_path", r"(?:/[^\s\"'\\]*)?", "a path that begins with /, or nothing for a TCP check"
+            values, f"{tier}_health_path", r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check"
         )
     for name in ("fe_stop_grace_period", "be_stop_grace_period", "lb_stop_grace_period", "database_stop_grace_period"):
-        problems += _matches(values, name, r"(?:[0-9]+(?:h|m|s))+", "a duration like 30s or 2m")
+        # Of one unit: HAProxy knows no 1m30s.
+        problems += _matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
     for name in ("be_lb_aliases", "database_aliases"):
         for alias in values.get(name) or []:
             if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?", str(alias)):
@@ -319,9 +320,8 @@ def check_containers(values: dict) -> list[str]:
                 valid = False
             if not valid:
                 problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")
-    for name in ("fe_memory_reservation", "be_memory_reservation", "lb_memory_reservation", "database_memory_reservation"):
-        if name in values:
-            problems += _size(name, values[name])
+    for tier in ("fe", "be", "lb", "database"):
+        problems += _check_reservation(tier, values)
     for tier in ("fe", "be"):
         for key, value in (values.get(f"{tier}_environment") or {}).items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
@@ -334,6 +334,20 @@ def check_containers(values: dict) -> list[str]:
             elif not str(mount["target"]).startswith("/"):
                 problems.append(f"{tier}_mounts: the target {mount['target']!r} is not absolute; begin it with /.")
     return problems
+
+
+def _check_reservation(tier: str, values: dict) -> list[str]:
+    """Check the memory that a container is counted with, which the engine does not allow to exceed the limit."""
+    name = f"{tier}_memory_reservation"
+    if name not in values:
+        return []
+    problems = _size(name, values[name])
+    limit = (values.get(f"{tier}_limits") or {}).get("memory")
+    if problems or limit is None or _size("", limit):
+        return problems
+    if parse_size(values[name]) > parse_size(limit):
+        return [f"{name}: {values[name]} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."]
+    return []
 
 
 def check_load_balancers(values: dict) -> list[str]:
