@@ -73,7 +73,10 @@ SETTINGS = [
     ({"fe_replicas": 2.5}, "fe_replicas: 2.5 is not a whole number"),
     ({"fe_replicas": 201}, "fe_replicas: 201 replicas are more than the load balancer has room for"),
     ({"lb_slots": 600}, "lb_slots: 600 servers do not fit into a DNS answer of 8192 bytes"),
-    ({"fe_replicas": 200, "fe_memory_reservation": "64G"}, "fe_replicas: all containers are counted with"),
+    (
+        {"fe_replicas": 200, "fe_memory_reservation": "64G", "fe_limits": {"memory": "64G"}},
+        "fe_replicas: all containers are counted with",
+    ),
     ({"fe_replica": 3}, "fe_replica is no setting of this stack: did you mean fe_replicas?"),
     ({"htp_port": 80}, "htp_port is no setting of this stack: did you mean http_port?"),
     ({"http_port": 70000}, "http_port: 70000 is out of range"),
