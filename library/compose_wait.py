@@ -57,11 +57,11 @@ troubled:
   elements: dict
 """
 
-import json  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
 
 PAUSE = 0.2
 
@@ -72,21 +72,7 @@ def read_containers(project: str) -> list[dict]:
     Raises:
         subprocess.CalledProcessError: the engine does not answer.
     """
-    argv = ["docker", "ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}"]
-    output = subprocess.run([*argv, "--format", "{{json .}}"], capture_output=True, text=True, check=True).stdout
-    containers = []
-    for line in output.splitlines():
-        fields = json.loads(line)
-        labels = dict(label.partition("=")[::2] for label in fields["Labels"].split(","))
-        containers.append(
-            {
-                "name": fields["Names"],
-                "service": labels.get("com.docker.compose.service", ""),
-                "state": fields["State"],
-                "status": fields["Status"],
-            }
-        )
-    return containers
+    return read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=True).stdout)
 
 
 def condition(container: dict) -> str:

@@ -114,7 +114,7 @@ def until(deadline: float, condition: Callable[[], T], what: str) -> T:
         time.sleep(PAUSE)
 
 
-def reload_process(balancer: dict, root: Path, wanted: str, deadline: float) -> None:
+def reload_process(balancer: dict, root: Path, deadline: float) -> None:
     """Save the state of the servers and let one process read its configuration again.
 
     Raises:
@@ -131,7 +131,7 @@ def reload_process(balancer: dict, root: Path, wanted: str, deadline: float) -> 
         raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {answer.strip()}")
     until(
         deadline,
-        lambda: version(ask(master, "@1 show info")) == wanted,
+        lambda: version(ask(master, "@1 show info")) == balancer["version"],
         f"{balancer['name']} has reloaded, but does not run its new configuration.",
     )
 
@@ -183,7 +183,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
                 {"before_header": header, "after_header": header, "before": running + "\n", "after": wanted + "\n"}
             )
             if not check_mode:
-                reload_process(balancer, root, wanted, deadline)
+                reload_process(balancer, root, deadline)
     if check_mode:
         return result
     for balancer in parameters["load_balancers"]:

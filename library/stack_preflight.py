@@ -113,7 +113,7 @@ images:
   returned: always
   type: dict
 containers:
-  description: Containers of the project with service, name, state and image.
+  description: Containers of the project with service, name, image, state, status and ports.
   returned: always
   type: list
   elements: dict
@@ -149,6 +149,7 @@ import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
@@ -303,11 +304,7 @@ def main() -> None:
     commands = Commands()
     commands.start("engine", "docker", "version", "--format", "{{.Server.Version}}")
     commands.start("compose", "docker", "compose", "version", "--short")
-    commands.start(
-        "containers",
-        *("docker", "ps", "--all", "--no-trunc", "--filter", f"label=com.docker.compose.project={name}"),
-        *("--format", "{{json .}}"),
-    )
+    commands.start("containers", *list_command(name))
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
     commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
     if parameters["images"]:
@@ -331,20 +328,7 @@ def main() -> None:
     if networks:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
-    containers = [json.loads(line) for line in commands.result("containers")[1].splitlines()]
-    for container in containers:
-        labels = dict(label.partition("=")[::2] for label in container["Labels"].split(","))
-        container["service"] = labels.get("com.docker.compose.service", "")
-    result["containers"] = [
-        {
-            "id": container["ID"],
-            "name": container["Names"],
-            "service": container["service"],
-            "image": container["Image"],
-            "state": container["State"],
-        }
-        for container in containers
-    ]
+    result["containers"] = read_list(commands.result("containers")[1])
     result["database_volume"] = bool(commands.result("volume")[1].strip())
     found = json.loads(commands.result("images")[1] or "[]") if parameters["images"] else []
     result["images"] = {
@@ -369,7 +353,7 @@ def main() -> None:
         for network in found
     }
 
-    published = ", ".join(container["Ports"] for container in containers if container["State"] == "running")
+    published = ", ".join(container["ports"] for container in result["containers"] if container["state"] == "running")
     for port in parameters["ports"]:
         # Of 127.0.0.1:8443->8443/tcp, 127.0.0.1:8443->8443/udp.
         own = any(f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", "))
