@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 PROJECT = Path(__file__).parents[1]
 
 
@@ -123,7 +125,8 @@ class Stack:
         return {self.request(port=port).element(element) for _ in range(requests)}
 
 
-def current() -> Stack:
-    """Return the deployment of the Molecule scenario that is running."""
+@pytest.fixture(scope="session", name="stack")
+def deployment() -> Stack:
+    """Return the deployment of the Molecule scenario that is running; this module is a plugin of its tests."""
     scenario = os.environ["MOLECULE_SCENARIO_NAME"]
     return Stack(f"webstack-test-{scenario}", PROJECT / "molecule" / scenario / "inventory/hosts.yml")

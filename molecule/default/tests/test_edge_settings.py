@@ -12,11 +12,10 @@ from aioquic.h3.events import HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
 from cryptography import x509
-from test_refusals import pki  # noqa: F401 (a fixture)
 
 
 @pytest.fixture(scope="module")
-def edge(stack, pki):  # noqa: F811 (the fixture)
+def edge(stack, pki):
     settings = {
         "https_redirect": True,
         "hsts_max_age": 300,
@@ -41,7 +40,7 @@ def test_browsers_are_told_to_insist_on_https(edge):
     assert "Strict-Transport-Security" not in edge.request().headers
 
 
-def test_own_certificate_is_served(edge, pki):  # noqa: F811 (the fixture)
+def test_own_certificate_is_served(edge, pki):
     served = ssl.get_server_certificate(("127.0.0.1", edge.port("https")), timeout=5)
     own = x509.load_pem_x509_certificate(pki["valid"].read_bytes())
     assert x509.load_pem_x509_certificate(served.encode()) == own
