@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -51,25 +52,48 @@ class Answer:
 class Stack:
     """One deployment of the project."""
 
-    def __init__(self, name: str, inventory: Path) -> None:
-        """Look at the deployment called ``name`` with the settings of ``inventory``."""
+    def __init__(self, name: str, inventories: list[Path]) -> None:
+        """Look at the deployment called ``name`` with the settings of some inventories, the last one winning."""
         self.name = name
-        self.inventory = inventory
-        self.directory = Path("~/.local/share").expanduser() / name
+        self.inventories = [f"--inventory={path}" for path in inventories]
+
+    @cached_property
+    def settings(self) -> dict:
+        """Every variable of the deployment, as it is written in group_vars and inventory: templates stay templates."""
+        command = str(Path(sys.executable).with_name("ansible-inventory"))
+        hosts = json.loads(run(command, *self.inventories, "--list").stdout)["_meta"]["hostvars"]
+        return next(iter(hosts.values()))
+
+    @cached_property
+    def directory(self) -> Path:
+        """Where the rendered files are."""
+        return Path(re.sub(r"{{ *stack_name *}}", self.name, self.settings["stack_dir"])).expanduser()
+
+    @cached_property
+    def address(self) -> str:
+        """The address at which the application is published."""
+        return self.model["services"]["fe-lb"]["ports"][0]["host_ip"]
+
+    def docker(self, *argv: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+        """Run Docker's client on the machine that the stack is deployed to."""
+        node = ()
+        if self.settings.get("ansible_connection") == "community.docker.docker":
+            node = ("docker", "exec", self.settings["ansible_host"])
+        return run(*node, "docker", *argv, check=check, **options)
 
     @property
     def model(self) -> dict:
         """The rendered Compose file as Compose understands it."""
         file = str(self.directory / "docker-compose.yml")
-        return json.loads(run("docker", "compose", "--file", file, "config", "--format", "json").stdout)
+        return json.loads(self.docker("compose", "--file", file, "config", "--format", "json").stdout)
 
     def containers(self, service: str = "") -> list[dict]:
         """Return what the engine knows of the containers, of one service or of all."""
         labels = [f"--filter=label=com.docker.compose.project={self.name}"]
         if service:
             labels.append(f"--filter=label=com.docker.compose.service={service}")
-        ids = run("docker", "ps", "--all", "--quiet", "--no-trunc", *labels).stdout.split()
-        return json.loads(run("docker", "inspect", *ids).stdout) if ids else []
+        ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *labels).stdout.split()
+        return json.loads(self.docker("inspect", *ids).stdout) if ids else []
 
     def ids(self) -> dict[str, str]:
         """Return the id of every container by its name."""
@@ -81,7 +105,7 @@ class Stack:
 
     def execute(self, service: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a command in a container of a service."""
-        return run("docker", "exec", self.container(service), *argv, check=check)
+        return self.docker("exec", self.container(service), *argv, check=check)
 
     def mysql(self, statement: str, user: str = "root") -> str:
         """Return what MySQL answers to a statement of root or of the application's account."""
@@ -93,7 +117,7 @@ class Stack:
         self, name: str, *arguments: str, check: bool = True, environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess:
         """Run a playbook of the project against this deployment."""
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), "--inventory", str(self.inventory)]
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), *self.inventories]
         settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
         everything = {**os.environ, **settings, **(environment or {})}
         return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=everything)
@@ -105,7 +129,7 @@ class Stack:
 
     def request(self, method: str = "GET", path: str = "/", scheme: str = "http", port: int = 0, **options) -> Answer:
         """Send one request to the edge on a connection of its own; the certificate is not verified."""
-        arguments: tuple = ("127.0.0.1", port or self.port(scheme))
+        arguments: tuple = (self.address, port or self.port(scheme))
         if scheme == "https":
             context = ssl.create_default_context()
             context.check_hostname = False
@@ -129,4 +153,5 @@ class Stack:
 def deployment() -> Stack:
     """Return the deployment of the Molecule scenario that is running; this module is a plugin of its tests."""
     scenario = os.environ["MOLECULE_SCENARIO_NAME"]
-    return Stack(f"webstack-test-{scenario}", PROJECT / "molecule" / scenario / "inventory/hosts.yml")
+    inventories = [PROJECT / "molecule" / folder / "inventory/hosts.yml" for folder in ("shared", scenario)]
+    return Stack(f"webstack-test-{scenario}", [path for path in inventories if path.exists()])
