@@ -22,7 +22,7 @@ options:
   patience:
     description: Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
     type: int
-    default: 30
+    default: 45
 author:
   - The webstack authors
 attributes:
@@ -107,7 +107,7 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "required": True},
             "timeout": {"type": "int", "default": 180},
-            "patience": {"type": "int", "default": 30},
+            "patience": {"type": "int", "default": 45},
         },
         supports_check_mode=True,
     )

@@ -302,6 +302,11 @@ def check_names(values: dict) -> list[str]:
     return problems
 
 
+def mount_source(source: Any, project: str) -> str:
+    """Return where a bind mount starts: relative to the checkout, unless absolute or from the home (~/) on the host."""
+    return str(source) if str(source).startswith("~/") else str(Path(project) / str(source))
+
+
 def check_containers(values: dict) -> list[str]:
     """Check limits, reservations, environment, capabilities and mounts of the containers."""
     problems = []

@@ -1,7 +1,7 @@
 """Write the tables that are generated into pages, or check that they are up to date.
 
 Variables in README.md come from the argument specs, the access matrix in docs/architecture.md from
-tests/access_matrix.yml.
+tests/access_matrix.yml, what an edit touches in docs/operations.md from tests/edits.yml.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from stack_settings import WIRING_MARK, read_settings  # noqa: E402
 
 README = PROJECT / "README.md"
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
+OPERATIONS = PROJECT / "docs" / "operations.md"
 
 
 def variables() -> str:
@@ -43,8 +44,23 @@ def variables() -> str:
 def access() -> str:
     """Return the access matrix as a table."""
     entries = yaml.safe_load((PROJECT / "tests" / "access_matrix.yml").read_text(encoding="utf-8"))["allowed"]
-    rows = [f"| {e['from']} | {e['to']} | {e['port']} | `{e['network']}` | {e['why']} |\n" for e in entries]
+    settings = read_settings(PROJECT)
+    rows = []
+    for entry in entries:
+        port = entry["port"]
+        shown = f"{settings[port].default} (`{port}`)" if port in settings else port
+        rows.append(f"| {entry['from']} | {entry['to']} | {shown} | `{entry['network']}` | {entry['why']} |\n")
     return "\n| from | to | port | network | for |\n|---|---|---|---|---|\n" + "".join(rows) + "\n"
+
+
+def edits() -> str:
+    """Return what each edit touches as a table."""
+    entries = yaml.safe_load((PROJECT / "tests" / "edits.yml").read_text(encoding="utf-8"))["edits"]
+    rows = [
+        f"| {entry['name']} | {', '.join(f'{service}: {what}' for service, what in entry['touches'].items())} |\n"
+        for entry in entries
+    ]
+    return "\n| edit | touches |\n|---|---|\n" + "".join(rows) + "\n"
 
 
 def page(path: Path, name: str, content: str) -> str:
@@ -60,7 +76,11 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="write the tables instead of checking them")
     write = parser.parse_args().write
     code = 0
-    for path, name, content in ((README, "variables", variables()), (ARCHITECTURE, "access matrix", access())):
+    for path, name, content in (
+        (README, "variables", variables()),
+        (ARCHITECTURE, "access matrix", access()),
+        (OPERATIONS, "edits", edits()),
+    ):
         wanted = page(path, name, content)
         if write:
             path.write_text(wanted, encoding="utf-8")

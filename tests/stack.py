@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.parse
 from functools import cached_property
 from pathlib import Path
 
@@ -143,6 +144,12 @@ class Stack:
         finally:
             connection.close()
 
+    def post_user(self, name: str, email: str, **options) -> Answer:
+        """Send the form of the sample."""
+        body = urllib.parse.urlencode({"name": name, "email": email})
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self.request("POST", "/users", body=body, headers=headers, **options)
+
     def names(self, element: str, requests: int) -> set[str]:
         """Return the host names that an element of the page shows in so many requests."""
         port = self.port("http")
@@ -153,5 +160,7 @@ class Stack:
 def deployment() -> Stack:
     """Return the deployment of the Molecule scenario that is running; this module is a plugin of its tests."""
     scenario = os.environ["MOLECULE_SCENARIO_NAME"]
-    inventories = [PROJECT / "molecule" / folder / "inventory/hosts.yml" for folder in ("shared", scenario)]
-    return Stack(f"webstack-test-{scenario}", [path for path in inventories if path.exists()])
+    own = PROJECT / "molecule" / scenario / "inventory"
+    # Settings that go with an inventory of its own stand for another machine than this one.
+    shared = [] if (own / "group_vars").exists() else [PROJECT / "molecule/shared/inventory/hosts.yml"]
+    return Stack(f"webstack-test-{scenario}", shared + [path for path in (own / "hosts.yml",) if path.exists()])

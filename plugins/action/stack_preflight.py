@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
         ]
         arguments["mounts"] = [
             # Relative to the checkout where that is on the same machine; as it is elsewhere.
-            {"setting": f"{tier}_mounts", "source": str(project / str(mount["source"]))}
+            {"setting": f"{tier}_mounts", "source": stack_settings.mount_source(mount["source"], str(project))}
             for tier in ("fe", "be")
             for mount in values[f"{tier}_mounts"]
         ]

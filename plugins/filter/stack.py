@@ -9,7 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ansible.module_utils
 from ansible.errors import AnsibleFilterError
+
+# Modules find the project's module_utils by themselves, plugins of the controller do not.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+from ansible.module_utils.stack_settings import mount_source  # noqa: E402
 
 
 def compose_value(value: Any) -> str:
@@ -67,11 +72,11 @@ def networks_outdated(
 
 
 def stack_mounts(mounts: list[dict[str, Any]], project: str) -> list[dict[str, Any]]:
-    """Return bind mounts of Compose; a relative source starts at the checkout, and none is created by the engine."""
+    """Return bind mounts of Compose; none is created by the engine."""
     return [
         {
             "type": "bind",
-            "source": str(Path(project) / str(mount["source"])),
+            "source": mount_source(mount["source"], project),
             "target": mount["target"],
             "read_only": bool(mount.get("read_only", True)),
             "bind": {"create_host_path": False},

@@ -4,19 +4,11 @@ import json
 import socket
 import ssl
 import time
-import urllib.parse
 import uuid
 
 import pytest
 from cryptography import x509
 from stack import run, wait_until
-
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
-
-
-def post_user(stack, name, email, **options):
-    body = urllib.parse.urlencode({"name": name, "email": email})
-    return stack.request("POST", "/users", body=body, headers=FORM, **options)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -38,7 +30,7 @@ def test_requests_meet_every_replica(stack):
 
 def test_form_adds_a_user_and_escapes_it(stack):
     email = f"{uuid.uuid4().hex}@example.com"
-    assert post_user(stack, "<script>alert(1)</script>", email).status == 303
+    assert stack.post_user("<script>alert(1)</script>", email).status == 303
     page = stack.request().text
     assert email in page
     assert "&lt;script&gt;" in page
@@ -56,13 +48,13 @@ def test_form_adds_a_user_and_escapes_it(stack):
     ],
 )
 def test_form_refuses_wrong_input_with_a_reason(stack, name, email, reason):
-    answer = post_user(stack, name, email)
+    answer = stack.post_user(name, email)
     assert answer.status == 422
     assert answer.element("problem").startswith(reason)
 
 
 def test_form_refuses_an_address_that_is_there(stack):
-    answer = post_user(stack, "Ada again", "ada@example.com")
+    answer = stack.post_user("Ada again", "ada@example.com")
     assert answer.status == 409
     assert "already" in answer.element("problem")
 

@@ -1,0 +1,163 @@
+"""Each setting that differs from its default shows where it belongs."""
+
+import json
+import re
+import ssl
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from stack import PROJECT
+
+sys.path.append(str(PROJECT / "module_utils"))
+from stack_settings import read_settings
+
+OWN = yaml.safe_load((Path(__file__).parents[1] / "inventory/hosts.yml").read_text())["all"]["hosts"]["localhost"]
+# Settings that this scenario leaves at their defaults, and where they are tested instead.
+ELSEWHERE = {
+    "fe_image": "byo",
+    "be_image": "byo",
+    "fe_source": "reconverge",
+    "be_source": "reconverge",
+    "image_registry": "registry",
+    # They reach the builds alone, which all scenarios share.
+    "image_refresh": "nowhere: it would build every image anew",
+    "image_debian_mirror": "nowhere: it needs a second mirror",
+    "image_pip_index": "nowhere: it needs a second index",
+    "image_ca_bundle": "nowhere: it needs a second bundle",
+}
+# Set for every scenario.
+SHARED = {"stack_name", "image_prefix", "http_port", "https_port"}
+
+
+def mebibytes(text):
+    return int(text.removesuffix("M")) * 1024 * 1024
+
+
+def test_every_other_setting_differs():
+    settings = read_settings(PROJECT)
+    assert set(settings) == set(OWN) - {"own_files"} | SHARED | set(ELSEWHERE)
+    for name in set(OWN) & set(settings):
+        assert OWN[name] != settings[name].default, name
+
+
+def test_page_comes_from_the_users_dump_over_https(stack):
+    answer = stack.request(scheme="https")
+    assert answer.status == 200
+    assert "Hedy Lamarr" in answer.text
+    assert "Ada Lovelace" not in answer.text
+    assert answer.headers["Strict-Transport-Security"] == "max-age=600"
+    assert answer.headers["Alt-Svc"] == f'h3=":{stack.port("https")}"; ma=86400'
+
+
+def test_http_is_redirected(stack):
+    answer = stack.request(path="/users?x=1", headers={"Host": "shop.example.com"})
+    assert answer.status == 308
+    assert answer.headers["Location"] == f"https://shop.example.com:{stack.port('https')}/users?x=1"
+
+
+def test_certificate_is_the_users(stack):
+    served = ssl.get_server_certificate(("127.0.0.2", stack.port("https")), timeout=5)
+    names = x509.load_pem_x509_certificate(served.encode()).extensions
+    names = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["shop.example.com"]
+
+
+def test_other_addresses_of_the_host_do_not_answer(stack):
+    assert stack.address == "127.0.0.2"
+    stack.address = "127.0.0.1"
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            stack.request()
+    finally:
+        stack.address = "127.0.0.2"
+
+
+@pytest.mark.parametrize(("tier", "number"), [("fe", 3), ("be", 4)])
+def test_every_replica_serves(stack, tier, number):
+    element = {"fe": "frontend", "be": "backend"}[tier]
+    names = {c["Config"]["Hostname"] for c in stack.containers(tier)}
+    assert len(names) == number
+    assert {stack.request(scheme="https").element(element) for _ in range(40)} == names
+
+
+@pytest.mark.parametrize("tier", ["fe", "be"])
+def test_containers_of_a_tier_are_as_wanted(stack, tier):
+    limits = OWN[f"{tier}_limits"]
+    assert len(stack.containers(tier)) == OWN[f"{tier}_replicas"]
+    for container in stack.containers(tier):
+        host, config = container["HostConfig"], container["Config"]
+        assert config["Cmd"] == OWN[f"{tier}_command"]
+        assert config["User"] == OWN[f"{tier}_user"]
+        assert config["StopTimeout"] == int(OWN[f"{tier}_stop_grace_period"].rstrip("s"))
+        assert not host["ReadonlyRootfs"]
+        assert sorted(host["Tmpfs"]) == sorted(OWN[f"{tier}_tmpfs"])
+        assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == OWN[f"{tier}_capabilities"]
+        assert host["NanoCpus"] == int(float(limits["cpus"]) * 1e9)
+        assert host["Memory"] == mebibytes(limits["memory"])
+        assert host["PidsLimit"] == limits["pids"]
+        assert host["MemoryReservation"] == mebibytes(OWN[f"{tier}_memory_reservation"])
+        environment = dict(item.split("=", 1) for item in config["Env"])
+        assert OWN[f"{tier}_environment"].items() <= environment.items()
+        assert environment["PORT"] == str(OWN[f"{tier}_port"])
+
+
+def test_mounts_are_writable_only_where_wanted(stack):
+    assert "shared" in stack.execute("fe", "ls", "/mnt/brought").stdout
+    assert stack.execute("fe", "touch", "/mnt/brought/shared/x", check=False).returncode != 0
+    stack.execute("be", "touch", "/mnt/shared/x")
+    stack.execute("be", "rm", "/mnt/shared/x")
+
+
+def test_front_ends_know_the_internal_load_balancer_by_its_other_names(stack):
+    script = "import httpx; print([httpx.get(f'http://{n}:8088/healthz').status_code for n in ('be-lb', 'api', 'api.shop')])"
+    assert stack.execute("fe", "python", "-c", script).stdout.strip() == "[200, 200, 200]"
+
+
+def test_back_ends_know_the_database_by_its_other_name(stack):
+    script = "import socket; print(socket.gethostbyname('mysql') == socket.gethostbyname('db'))"
+    assert stack.execute("be", "python", "-c", script).stdout.strip() == "True"
+
+
+def test_database_is_as_wanted(stack):
+    assert stack.mysql("SELECT @@max_connections, @@innodb_buffer_pool_size").split() == ["333", str(64 * 1024 * 1024)]
+    assert "GRANT ALL PRIVILEGES ON `shop`.* TO `keeper`@`%`" in stack.mysql("SHOW GRANTS FOR keeper@'%'")
+    assert stack.mysql("SELECT CURRENT_USER()", "keeper").startswith("keeper@")
+    host = stack.containers("db")[0]["HostConfig"]
+    assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (mebibytes("900M"), 400, 1_500_000_000)
+    assert host["MemoryReservation"] == mebibytes("400M")
+    assert stack.containers("db")[0]["Config"]["StopTimeout"] == 60
+
+
+@pytest.mark.parametrize("service", ["fe-lb", "be-lb"])
+def test_load_balancers_are_as_wanted(stack, service):
+    container = stack.containers(service)[0]
+    host = container["HostConfig"]
+    assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (mebibytes("300M"), 100, 1_500_000_000)
+    assert host["MemoryReservation"] == mebibytes("100M")
+    assert container["Config"]["StopTimeout"] == 20
+    text = (stack.directory / service / "config/haproxy.cfg").read_text()
+    for name, value in OWN["lb_timeouts"].items():
+        assert re.search(rf"^ +timeout {name.replace('_', '-')} {value}$", text, re.MULTILINE), name
+    for line in ("maxconn 2000", "accepted_payload_size 4096", "timeout resolve 300ms", "hard-stop-after 20s"):
+        assert re.search(rf"^ +{line}$", text, re.MULTILINE), line
+    assert "1-64 " in text
+    assert "check inter 2000ms" in text
+    assert ("option httpchk" in text) == (service == "be-lb")
+
+
+@pytest.mark.parametrize("network", ["data", "middle", "edge", "frontend"])
+def test_networks_are_as_wanted(stack, network):
+    found = json.loads(stack.docker("network", "inspect", f"{stack.name}_{network}").stdout)[0]
+    assert found["Options"]["com.docker.network.driver.mtu"] == "1400"
+    wanted = OWN["network_subnets"].get(network)
+    if wanted:
+        assert found["IPAM"]["Config"][0]["Subnet"] == wanted
+
+
+def test_files_are_where_wanted(stack):
+    assert stack.directory.name == f"{stack.name} files"
+    assert (stack.directory / "docker-compose.yml").exists()
+    assert json.loads((stack.directory / "state.json").read_text())["image_source"] == "debian"

@@ -1,0 +1,102 @@
+"""Rows and containers outlive whatever happens to containers, engine and machine."""
+
+import json
+import uuid
+
+import pytest
+from stack import run, wait_until
+
+MACHINE = "webstack-test-persistence-engine"
+
+
+@pytest.fixture(autouse=True)
+def machine(stack):
+    """Use the address that the machine has now."""
+    stack.address = address()
+
+
+def address():
+    return json.loads(run("docker", "inspect", MACHINE).stdout)[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+
+
+def engine_process():
+    return run("docker", "exec", MACHINE, "pgrep", "-x", "dockerd").stdout.strip()
+
+
+def rows(stack):
+    """Return every user with its number, as the database has them."""
+    return stack.mysql("SELECT id, email FROM app.users ORDER BY id").splitlines()
+
+
+def add(stack):
+    """Add a user, and return all rows."""
+    email = f"{uuid.uuid4().hex}@example.com"
+    assert stack.post_user("Somebody", email).status == 303
+    found = rows(stack)
+    assert any(row.endswith(email) for row in found)
+    return found
+
+
+def served(stack):
+    try:
+        return stack.request().status == 200
+    except OSError:
+        return False
+
+
+def test_rerun(stack):
+    before, ids = add(stack), stack.ids()
+    assert "changed=0" in stack.playbook("site.yml").stdout
+    assert (rows(stack), stack.ids()) == (before, ids)
+
+
+def test_down_and_up(stack):
+    before = add(stack)
+    stack.playbook("teardown.yml")
+    assert not stack.ids()
+    stack.playbook("site.yml")
+    assert rows(stack) == before
+
+
+@pytest.mark.parametrize("how", [("rm", "--force"), ("kill",)], ids=["removed", "killed"])
+def test_container_of_the_database_is_lost(stack, how):
+    before, others = add(stack), {name: value for name, value in stack.ids().items() if "-db-" not in name}
+    stack.docker(*how, stack.container("db"))
+    stack.playbook("site.yml")
+    assert rows(stack) == before
+    assert others.items() <= stack.ids().items()
+    wait_until(lambda: served(stack))
+
+
+def test_every_container_is_lost(stack):
+    before = add(stack)
+    stack.docker("rm", "--force", *stack.ids().values())
+    stack.playbook("site.yml")
+    assert rows(stack) == before
+
+
+# Docker alone has to bring the stack back; the playbook then finds nothing to do.
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_engine_ends(stack, signal):
+    before, ids, process = add(stack), stack.ids(), engine_process()
+    run("docker", "exec", MACHINE, "kill", f"-{signal}", process)
+    wait_until(lambda: run("docker", "exec", MACHINE, "docker", "version", check=False).returncode == 0)
+    assert engine_process() != process
+    wait_until(lambda: served(stack), 120)
+    assert (rows(stack), stack.ids()) == (before, ids)
+    assert "changed=0" in stack.playbook("site.yml").stdout
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_machine_ends(stack, how):
+    before, ids = add(stack), stack.ids()
+    if how == "kill":
+        run("docker", "kill", MACHINE)
+        run("docker", "start", MACHINE)
+    else:
+        run("docker", "restart", "--time", "60", MACHINE)
+    stack.address = address()
+    wait_until(lambda: run("docker", "exec", MACHINE, "docker", "version", check=False).returncode == 0)
+    wait_until(lambda: served(stack), 120)
+    assert (rows(stack), stack.ids()) == (before, ids)
+    assert "changed=0" in stack.playbook("site.yml").stdout

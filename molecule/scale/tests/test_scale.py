@@ -1,0 +1,175 @@
+"""Any number of front ends: found at once, all of them, and nobody else is touched."""
+
+import datetime
+import json
+import os
+import re
+import statistics
+import subprocess
+import threading
+import time
+from collections import Counter
+
+import pytest
+from stack import run
+
+# A new replica shall be in rotation this soon after Docker calls it healthy, in seconds.
+DISCOVERY = 2
+# What 200 front ends and everything beside them may need, in bytes.
+MEMORY_FOR_200 = 16 * 1024**3
+
+
+class Observer:
+    """Sends requests, a few each second, and listens when Docker calls a replica healthy."""
+
+    def __init__(self, stack) -> None:
+        self.stack = stack
+        self.begin = time.time()
+        self.healthy: dict[str, float] = {}
+        self.statuses: Counter = Counter()
+        self.stop = threading.Event()
+
+    def __enter__(self) -> "Observer":
+        """Begin."""
+        command = ["docker", "events", "--format", "{{json .}}", "--filter=event=health_status"]
+        command += [f"--filter=label=com.docker.compose.project={self.stack.name}"]
+        self.events = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.threads = [threading.Thread(target=self.listen), threading.Thread(target=self.send)]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        """End, and wait until both have noticed."""
+        self.stop.set()
+        self.events.terminate()
+        for thread in self.threads:
+            thread.join()
+
+    def listen(self) -> None:
+        """Note when a replica becomes healthy."""
+        for line in self.events.stdout:
+            event = json.loads(line)
+            if event["Action"].endswith(": healthy"):
+                self.healthy.setdefault(event["Actor"]["ID"], event["timeNano"] / 1e9)
+
+    def send(self) -> None:
+        """Send requests and count how they end."""
+        port = self.stack.port("http")
+        while not self.stop.wait(0.05):
+            try:
+                self.statuses[self.stack.request(port=port).status] += 1
+            except OSError as error:
+                self.statuses[str(error)] += 1
+
+    def in_rotation(self) -> dict[str, float]:
+        """Return when the load balancer took each address into rotation, as its log says."""
+        log = run("docker", "logs", "--timestamps", "--since", str(self.begin), self.stack.container("fe-lb")).stdout
+        addresses, since = {}, {}
+        for line in log.splitlines():
+            stamp, _, text = line.partition(" ")
+            if match := re.match(r"fe/(fe-\d+): IP changed from \S+ to '([0-9.]+)'", text):
+                addresses[match[1]] = match[2]
+            elif (match := re.match(r"Server fe/(fe-\d+) is UP", text)) and match[1] in addresses:
+                # Docker writes nanoseconds.
+                moment = datetime.datetime.fromisoformat(stamp[:26] + "+00:00").timestamp()
+                since.setdefault(addresses[match[1]], moment)
+        return since
+
+    def delays(self, containers) -> list[float]:
+        """Return the seconds from healthy to in rotation; below 0: the load balancer was faster than Docker."""
+        since = self.in_rotation()
+        address = {c["Id"]: c["NetworkSettings"]["Networks"][f"{self.stack.name}_frontend"]["IPAddress"] for c in containers}
+        return sorted(since[address[c["Id"]]] - self.healthy[c["Id"]] for c in containers)
+
+
+def front_ends(stack):
+    return {c["Config"]["Hostname"] for c in stack.containers("fe")}
+
+
+def others(stack):
+    return {
+        name: value for name, value in stack.ids().items() if not name.startswith(f"{stack.name}-fe-") or "-fe-lb-" in name
+    }
+
+
+def seen(stack, names):
+    """Return which replicas answer: requests are sent until all have, or more than should be needed."""
+    found, port = set(), stack.port("http")
+    for _ in range(4 * len(names) + 20):
+        found.add(stack.request(port=port).element("frontend"))
+        if found >= names:
+            break
+    return found
+
+
+def scale(stack, capsys, number):
+    """Scale up under requests and check what is promised."""
+    untouched, before = others(stack), front_ends(stack)
+    begin = time.monotonic()
+    with Observer(stack) as observer:
+        stack.playbook("site.yml", "-e", f"fe_replicas={number}")
+        seconds = time.monotonic() - begin
+    names = front_ends(stack)
+    assert len(names) == number
+    assert before <= names, "a replica that was there has been replaced"
+    assert others(stack) == untouched
+    # The playbook waits for the load balancer, so nothing has to be waited for here.
+    assert seen(stack, names) == names
+    delays = observer.delays([c for c in stack.containers("fe") if c["Config"]["Hostname"] not in before])
+    with capsys.disabled():
+        print(
+            f" [{len(before)} -> {number} in {seconds:.1f} s; from healthy to in rotation: median"
+            f" {statistics.median(delays):.2f} s, worst {delays[-1]:.2f} s; meanwhile {dict(observer.statuses)}]",
+            end="",
+        )
+    assert delays[-1] <= DISCOVERY
+    assert set(observer.statuses) == {200}
+
+
+def test_5_are_found(stack, capsys):
+    scale(stack, capsys, 5)
+
+
+def test_40_are_found(stack, capsys):
+    scale(stack, capsys, 40)
+
+
+def test_40_stay_in_rotation(stack):
+    # A truncated answer of the DNS takes the tier out after half a minute.
+    with Observer(stack) as observer:
+        observer.stop.wait(45)
+    assert set(observer.statuses) == {200}
+    assert seen(stack, front_ends(stack)) == front_ends(stack)
+
+
+def test_101st_is_found_as_soon(stack, capsys):
+    scale(stack, capsys, 100)
+    scale(stack, capsys, 101)
+
+
+@pytest.mark.skipif(
+    os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < MEMORY_FOR_200,
+    reason=f"200 front ends need {MEMORY_FOR_200 // 1024**3} GiB of free memory, which this machine does not have",
+)
+def test_200_are_found(stack, capsys):
+    scale(stack, capsys, 150)
+    scale(stack, capsys, 200)
+
+
+def test_down_to_2_keeps_the_first_ones_and_touches_nobody_else(stack):
+    untouched = others(stack)
+    first = {f"{stack.name}-fe-{number}" for number in (1, 2)}
+    kept = {name: value for name, value in stack.ids().items() if name in first}
+    stack.playbook("site.yml")
+    assert {name: value for name, value in stack.ids().items() if name not in untouched} == kept
+    assert others(stack) == untouched
+    assert stack.names("frontend", 20) == front_ends(stack)
+
+
+def test_back_ends_are_found_as_well(stack):
+    before = stack.ids()
+    stack.playbook("site.yml", "-e", "be_replicas=4")
+    assert stack.names("backend", 40) == {c["Config"]["Hostname"] for c in stack.containers("be")}
+    assert len(stack.containers("be")) == 4
+    assert before.items() <= stack.ids().items()
