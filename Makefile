@@ -44,10 +44,16 @@ lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
 test: $(VENV)/.ready-dev ## Run linters, unit tests and the Molecule scenarios, beside a running stack
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(SCENARIO)
 
+audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets, rendered files
+	PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/audit.py
+
+test-mutations: $(VENV)/.ready-dev ## Break the project in a copy, piece by piece, and expect that the tests notice
+	$(VENV)/bin/python tests/mutations
+
 docs: $(VENV)/.ready ## Write the generated tables of README.md and docs/architecture.md anew
 	$(VENV)/bin/python tests/docs.py --write
 
 bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose
 	$(VENV)/bin/python tests/bench.py
 
-.PHONY: help up down check render venv lint test docs bench
+.PHONY: help up down check render venv lint test audit test-mutations docs bench

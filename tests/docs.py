@@ -1,7 +1,8 @@
 """Write the tables that are generated into pages, or check that they are up to date.
 
 Variables in README.md come from the argument specs, the access matrix in docs/architecture.md from
-tests/access_matrix.yml, what an edit touches in docs/operations.md from tests/edits.yml.
+tests/access_matrix.yml, what an edit touches in docs/operations.md from tests/edits.yml, the answers to the scanner of TLS
+in docs/security.md from tests/audit_findings.yml.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from stack_settings import WIRING_MARK, read_settings  # noqa: E402
 README = PROJECT / "README.md"
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 OPERATIONS = PROJECT / "docs" / "operations.md"
+SECURITY = PROJECT / "docs" / "security.md"
 
 
 def variables() -> str:
@@ -63,6 +65,14 @@ def edits() -> str:
     return "\n| edit | touches |\n|---|---|\n" + "".join(rows) + "\n"
 
 
+def findings() -> str:
+    """Return the answers to the scanner's remarks as a table."""
+    answers = yaml.safe_load((PROJECT / "tests" / "audit_findings.yml").read_text(encoding="utf-8"))
+    notes = {"always": "", "self_signed": " (self-signed certificate only)", "old_library": " (older OpenSSL only)"}
+    rows = [f"| `{name}`{note} | {answer} |\n" for part, note in notes.items() for name, answer in answers[part].items()]
+    return "\n| remark | answer |\n|---|---|\n" + "".join(rows) + "\n"
+
+
 def page(path: Path, name: str, content: str) -> str:
     """Return a page in which the part between the marks of ``name`` is ``content``."""
     begin, end = f"<!-- {name}: make docs writes what follows -->\n", f"<!-- end of {name} -->\n"
@@ -80,6 +90,7 @@ def main() -> int:
         (README, "variables", variables()),
         (ARCHITECTURE, "access matrix", access()),
         (OPERATIONS, "edits", edits()),
+        (SECURITY, "findings", findings()),
     ):
         wanted = page(path, name, content)
         if write:

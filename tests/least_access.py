@@ -109,14 +109,14 @@ def published(container: dict, settings: dict[str, Any]) -> Iterator[str]:
 
 
 RULES = {
-    "user": user,
-    "file system": file_system,
-    "capabilities": capabilities,
-    "limits": limits,
-    "namespaces": namespaces,
-    "mounts": mounts,
-    "networks": networks,
-    "published ports": published,
+    "runs as an ordinary user": user,
+    "has a read-only root file system": file_system,
+    "has no capabilities and can gain none": capabilities,
+    "is limited in memory, CPU, processes and log": limits,
+    "shares no namespace with the host": namespaces,
+    "mounts only what it needs": mounts,
+    "is on its own networks alone": networks,
+    "publishes only what it has to": published,
 }
 
 

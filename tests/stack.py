@@ -65,10 +65,14 @@ class Stack:
         hosts = json.loads(run(command, *self.inventories, "--list").stdout)["_meta"]["hostvars"]
         return next(iter(hosts.values()))
 
+    def text(self, setting: str) -> str:
+        """Return a setting whose only template may be the name of the stack."""
+        return re.sub(r"{{ *stack_name *}}", self.name, self.settings[setting])
+
     @cached_property
     def directory(self) -> Path:
         """Where the rendered files are."""
-        return Path(re.sub(r"{{ *stack_name *}}", self.name, self.settings["stack_dir"])).expanduser()
+        return Path(self.text("stack_dir")).expanduser()
 
     @cached_property
     def address(self) -> str:
