@@ -50,10 +50,13 @@ audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, network
 test-mutations: $(VENV)/.ready-dev ## Break the project in a copy, piece by piece, and expect that the tests notice
 	$(VENV)/bin/python tests/mutations
 
-docs: $(VENV)/.ready ## Write the generated tables of README.md and docs/architecture.md anew
+docs: $(VENV)/.ready ## Write the generated tables of README.md and docs/ anew
 	$(VENV)/bin/python tests/docs.py --write
 
 bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose
 	$(VENV)/bin/python tests/bench.py
 
-.PHONY: help up down check render venv lint test audit test-mutations docs bench
+bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, and what fe-lb adds to the whole way
+	$(VENV)/bin/python tests/bench_lb.py
+
+.PHONY: help up down check render venv lint test audit test-mutations docs bench bench-lb

@@ -113,7 +113,9 @@ def main() -> int:
         print(f"Nothing of {stack.name} runs here: make up starts it.")
         return 2
     playbook = str(Path(sys.executable).with_name("ansible-playbook"))
-    run(playbook, *stack.inventories, str(PROJECT / "tests/audit.yml"), "-e", f"stack_name={stack.name}")
+    run(
+        playbook, *stack.inventories, str(PROJECT / "tests/helper.yml"), "-e", f"stack_name={stack.name} helper=audit:debian"
+    )
     image = f"{stack.text('image_prefix')}/audit:debian"
     parts = {
         "TLS": tls(stack, image),

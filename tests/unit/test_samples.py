@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -265,6 +266,17 @@ def test_samples_listen_where_their_name_says(tier):
     assert "127.0.0.1" in listen.own_addresses()
     with pytest.raises(OSError, match=r"192\.0\.2\.1 stands for no address of this container"):
         listen.listening_sockets(0, "192.0.2.1")
+
+
+def test_answers_on_a_kept_connection_are_sent_at_once(front, back):
+    # A delayed acknowledgement takes 40 ms or more.
+    for client in (front, back):
+        seconds = []
+        for _ in range(15):
+            begin = time.monotonic()
+            assert client.get("/").status_code == 200
+            seconds.append(time.monotonic() - begin)
+        assert statistics.median(seconds) < 0.03
 
 
 def test_samples_share_what_listens_and_checks():
