@@ -31,14 +31,19 @@ ONE_TASK = """
 """
 
 
-def timed(*argv: str) -> float:
-    """Run a command and return the seconds that it took; its failure ends the measurement."""
-    begin = time.monotonic()
+def run(*argv: str) -> str:
+    """Return what a command prints; its failure ends the measurement."""
     done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
-    seconds = time.monotonic() - begin
     if done.returncode:
         sys.exit(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
-    return seconds
+    return done.stdout
+
+
+def timed(*argv: str) -> float:
+    """Return the seconds that a command takes."""
+    begin = time.monotonic()
+    run(*argv)
+    return time.monotonic() - begin
 
 
 def site() -> float:

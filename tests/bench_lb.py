@@ -22,12 +22,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
-NAME = "webstack-bench"
+from bench import NAME, PLAYBOOK, PROJECT, SETTINGS, run
+
 BENCH = "webstack/bench:debian"
 HAPROXY = "webstack/haproxy:3.2-debian"
-PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
-SETTINGS = [f"stack_name={NAME}", "image_prefix=webstack", "image_source=debian", "http_port=18095", "https_port=18495"]
 BALANCERS = ("HAProxy", "nginx", "Caddy")
 URLS = {"http": "http://lb:8080/", "https": "https://lb:8443/"}
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -43,17 +41,9 @@ class Figures:
     cpu: float = 0.0
 
 
-def run(*argv: str) -> str:
-    """Return what a command prints; its failure ends the measurement."""
-    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
 def playbook(name: str, *more: str) -> None:
     """Run a playbook with the settings of the measurement."""
-    run(PLAYBOOK, name, *(item for setting in (*SETTINGS, *more) for item in ("-e", setting)))
+    run(PLAYBOOK, name, *SETTINGS, *(item for setting in ("image_source=debian", *more) for item in ("-e", setting)))
 
 
 def cores() -> tuple[str, str]:

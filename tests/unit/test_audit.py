@@ -1,12 +1,7 @@
 """What the scanner of TLS remarks is answered, or fails the audit."""
 
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))
 import audit
+import pytest
 
 NEW, OLD = (f"Running on SSL library version : OpenSSL {version} 1 Jan 2026" for version in ("3.6.5", "3.0.17"))
 REACHED = {"id": "TLS1_3", "severity": "OK", "finding": "offered"}

@@ -1,13 +1,9 @@
 """Each way to have too much access is named, and what a setting declares is not."""
 
 import copy
-import sys
-from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))
 import least_access
+import pytest
 
 SETTINGS = {"bind_address": "127.0.0.1", "be_capabilities": ["CHOWN"], "be_read_only": False}
 SETTINGS["be_mounts"] = [{"source": "/srv/a", "target": "/a", "read_only": False}, {"source": "/srv/b", "target": "/b"}]

@@ -14,38 +14,23 @@ import sys
 import threading
 import time
 import uuid
-from pathlib import Path
 
 import httpx
 import pymysql
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stack import PROJECT, run, wait_until
 
-PROJECT = Path(__file__).parents[2]
 MYSQL = "webstack/mysql:9.7-debian"
 NAME = "webstack-test-samples"
 PASSWORD = 'it\'s "a" $ecret'  # noqa: S105 (of a server on loopback that lives for a minute)
 
 
-def docker(*argv):
-    done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def wait_until(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def database():
     """Start a server with the sample's dumps, by the contract of the official image; yield its port."""
-    with contextlib.suppress(AssertionError):
-        docker("rm", "--force", "--volumes", NAME)
+    run("docker", "rm", "--force", "--volumes", NAME, check=False)
     environment = {
         "MYSQL_RANDOM_ROOT_PASSWORD": "yes",
         "MYSQL_DATABASE": "app",
@@ -59,12 +44,12 @@ def database():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     mount = f"--volume={PROJECT}/data/sql:/docker-entrypoint-initdb.d:ro"
-    docker("run", "--detach", "--name", NAME, f"--publish=127.0.0.1:{port}:3306", mount, *options, MYSQL)
+    run("docker", "run", "--detach", "--name", NAME, f"--publish=127.0.0.1:{port}:3306", mount, *options, MYSQL)
     try:
         wait_until(lambda: answers(port))
         yield port
     finally:
-        docker("rm", "--force", "--volumes", NAME)
+        run("docker", "rm", "--force", "--volumes", NAME)
 
 
 def answers(port):
@@ -203,7 +188,7 @@ def test_front_end_allows_nothing_of_others(front):
 
 
 def test_both_say_so_while_the_database_is_away_and_recover(front, back, database):
-    docker("stop", NAME)
+    run("docker", "stop", NAME)
     try:
         begin = time.monotonic()
         answer = back.get("/")
@@ -216,7 +201,7 @@ def test_both_say_so_while_the_database_is_away_and_recover(front, back, databas
         assert "database" in page.text
         assert time.monotonic() - begin < 10
     finally:
-        docker("start", NAME)
+        run("docker", "start", NAME)
     wait_until(lambda: back.get("/").status_code == 200)
     assert front.get("/").status_code == 200
 

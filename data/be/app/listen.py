@@ -23,25 +23,6 @@ def own_addresses() -> set[str]:
     return addresses
 
 
-def listening_socket(address: str, port: int) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        OSError: the address cannot be used.
-    """
-    # asyncio sends without delay (TCP_NODELAY) only if the socket says that it is TCP; otherwise each answer on a
-    # kept connection waits for an acknowledgement, which takes 40 ms.
-    server = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((address, port))
-        server.listen(BACKLOG)
-    except OSError:
-        server.close()
-        raise
-    return server
-
-
 def listening_sockets(port: int, name: str) -> list[socket.socket]:
     """Return sockets that listen on ``port``: on loopback, and on the own address that ``name`` stands for.
 
@@ -57,4 +38,7 @@ def listening_sockets(port: int, name: str) -> list[socket.socket]:
         if not own:
             raise OSError(f"LISTEN_NAME: {name} stands for no address of this container")
         addresses = ["127.0.0.1", *sorted(own)]
-    return [listening_socket(address, port) for address in addresses]
+    sockets = [socket.create_server((address, port), backlog=BACKLOG) for address in addresses]
+    # Opened again by number, a socket knows that it is TCP. Only then asyncio sends without delay (TCP_NODELAY);
+    # otherwise each answer on a kept connection waits 40 ms for an acknowledgement.
+    return [socket.socket(fileno=server.detach()) for server in sockets]

@@ -3,16 +3,13 @@
 import json
 import re
 import ssl
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from cryptography import x509
 from stack import PROJECT
-
-sys.path.append(str(PROJECT / "module_utils"))
-from stack_settings import read_settings
+from stack_settings import parse_size, read_settings
 
 OWN = yaml.safe_load((Path(__file__).parents[1] / "inventory/hosts.yml").read_text())["all"]["hosts"]["localhost"]
 # Settings that this scenario leaves at their defaults, and where they are tested instead.
@@ -30,10 +27,6 @@ ELSEWHERE = {
 }
 # Set for every scenario.
 SHARED = {"stack_name", "image_prefix", "http_port", "https_port"}
-
-
-def mebibytes(text):
-    return int(text.removesuffix("M")) * 1024 * 1024
 
 
 def test_every_other_setting_differs():
@@ -96,9 +89,9 @@ def test_containers_of_a_tier_are_as_wanted(stack, tier):
         assert sorted(host["Tmpfs"]) == sorted(OWN[f"{tier}_tmpfs"])
         assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == OWN[f"{tier}_capabilities"]
         assert host["NanoCpus"] == int(float(limits["cpus"]) * 1e9)
-        assert host["Memory"] == mebibytes(limits["memory"])
+        assert host["Memory"] == parse_size(limits["memory"])
         assert host["PidsLimit"] == limits["pids"]
-        assert host["MemoryReservation"] == mebibytes(OWN[f"{tier}_memory_reservation"])
+        assert host["MemoryReservation"] == parse_size(OWN[f"{tier}_memory_reservation"])
         environment = dict(item.split("=", 1) for item in config["Env"])
         assert OWN[f"{tier}_environment"].items() <= environment.items()
         assert environment["PORT"] == str(OWN[f"{tier}_port"])
@@ -126,8 +119,8 @@ def test_database_is_as_wanted(stack):
     assert "GRANT ALL PRIVILEGES ON `shop`.* TO `keeper`@`%`" in stack.mysql("SHOW GRANTS FOR keeper@'%'")
     assert stack.mysql("SELECT CURRENT_USER()", "keeper").startswith("keeper@")
     host = stack.containers("db")[0]["HostConfig"]
-    assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (mebibytes("900M"), 400, 1_500_000_000)
-    assert host["MemoryReservation"] == mebibytes("400M")
+    assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (parse_size("900M"), 400, 1_500_000_000)
+    assert host["MemoryReservation"] == parse_size("400M")
     assert stack.containers("db")[0]["Config"]["StopTimeout"] == 60
 
 
@@ -135,8 +128,8 @@ def test_database_is_as_wanted(stack):
 def test_load_balancers_are_as_wanted(stack, service):
     container = stack.containers(service)[0]
     host = container["HostConfig"]
-    assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (mebibytes("300M"), 100, 1_500_000_000)
-    assert host["MemoryReservation"] == mebibytes("100M")
+    assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (parse_size("300M"), 100, 1_500_000_000)
+    assert host["MemoryReservation"] == parse_size("100M")
     assert container["Config"]["StopTimeout"] == 20
     text = (stack.directory / service / "config/haproxy.cfg").read_text()
     for name, value in OWN["lb_timeouts"].items():

@@ -1,13 +1,10 @@
 """Each edit touches what it concerns and nothing else, and a second run has nothing to do."""
 
 import json
-import sys
 
 import pytest
 import yaml
 from stack import PROJECT, run
-
-sys.path.append(str(PROJECT / "module_utils"))
 from stack_haproxy import ask, version
 
 EDITS = yaml.safe_load((PROJECT / "tests/edits.yml").read_text())["edits"]
