@@ -95,6 +95,10 @@ options:
         type: list
         elements: str
         required: true
+  lock_timeout:
+    description: Seconds to wait for another run on the same stack.
+    type: float
+    default: 180
 author:
   - The webstack authors
 attributes:
@@ -142,6 +146,7 @@ from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 
 # Bytes of randomness in a generated secret; as text it has about a third more characters.
 SECRET_BYTES = 24
@@ -277,6 +282,7 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
 
     Raises:
         TreeError: nothing was replaced.
+        LockError: another run holds the stack; nothing was replaced.
         OSError: a file could not be written.
     """
     root = Path(parameters["path"]).resolve()
@@ -317,11 +323,13 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         shutil.rmtree(staged)
     if check_mode:
         return result
-    for folder in folders:
-        make_directory(root / folder.path, folder, privileged)
-    for entry in changed:
-        make_directory((root / entry.path).parent, None, privileged)
-        write(root / entry.path, entry, privileged)
+    # Not while another run changes containers: it reads these files.
+    with held(root, "writes files", parameters["lock_timeout"]):
+        for folder in folders:
+            make_directory(root / folder.path, folder, privileged)
+        for entry in changed:
+            make_directory((root / entry.path).parent, None, privileged)
+            write(root / entry.path, entry, privileged)
     return result
 
 
@@ -356,6 +364,7 @@ def main() -> None:
                 "required_one_of": [("content", "secret_content", "secret")],
             },
             "known": {"type": "dict", "default": {}},
+            "lock_timeout": {"type": "float", "default": 180},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "checks": {
                 "type": "list",
@@ -372,7 +381,7 @@ def main() -> None:
     )
     try:
         result = converge(module.params, module.check_mode, os.getuid() == 0)
-    except (TreeError, OSError) as error:
+    except (TreeError, LockError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

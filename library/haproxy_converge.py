@@ -43,6 +43,10 @@ options:
         description: Servers that shall be up.
         type: int
         required: true
+  rotation:
+    description: Wait for the servers; false before containers change, so that they are met by the new configuration.
+    type: bool
+    default: true
   timeout:
     description: Seconds to wait for servers.
     type: int
@@ -85,7 +89,7 @@ from pathlib import Path  # noqa: E402
 from typing import TypeVar  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
+from ansible.module_utils.stack_haproxy import ask, save_state, servers_up, version  # noqa: E402
 
 T = TypeVar("T")
 PAUSE = 0.2
@@ -121,11 +125,7 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
         ConvergeError: it refused, and goes on with the configuration that it had.
     """
     master = root / balancer["socket"]
-    state = master.with_name("state")
-    temporary = master.with_name(".state.new")
-    temporary.write_text(ask(master, "@1 show servers state"), encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(state)
+    state = save_state(master)
     answer = ask(master, "reload", timeout=60)
     if "Success=1" not in answer:
         raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {answer.strip()}")
@@ -134,6 +134,8 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
         lambda: version(ask(master, "@1 show info")) == balancer["version"],
         f"{balancer['name']} has reloaded, but does not run its new configuration.",
     )
+    # A process that starts later, after other containers, must not take the addresses of today for its own.
+    state.unlink(missing_ok=True)
 
 
 def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
@@ -184,7 +186,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
             )
             if not check_mode:
                 reload_process(balancer, root, deadline)
-    if check_mode:
+    if check_mode or not parameters["rotation"]:
         return result
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
@@ -197,6 +199,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
+            "rotation": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
             "load_balancers": {
                 "type": "list",

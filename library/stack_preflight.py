@@ -112,6 +112,15 @@ images:
   description: Of each known image its id, user and labels, by name.
   returned: always
   type: dict
+watchdog:
+  description: Version of the watchdog that runs; empty if there is none.
+  returned: always
+  type: str
+outdated:
+  description: Services of which a container is not what the last run has rendered.
+  returned: always
+  type: list
+  elements: str
 containers:
   description: Containers of the project with service, name, image, state, status and ports.
   returned: always
@@ -149,8 +158,9 @@ import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import list_command, outdated_services, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
+from ansible.module_utils.stack_lock import holder  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
 
@@ -307,6 +317,9 @@ def main() -> None:
     commands.start("containers", *list_command(name))
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
     commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
+    file = stack_dir / "docker-compose.yml"
+    if file.exists():
+        commands.start("digests", "docker", "compose", "--file", str(file), "config", "--hash", "*")
     if parameters["images"]:
         commands.start("images", "docker", "image", "inspect", *parameters["images"])
 
@@ -373,7 +386,9 @@ def main() -> None:
         f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
     }
     result["tree"] = read_tree(stack_dir)
-    result["rendered"] = (stack_dir / "docker-compose.yml").exists()
+    result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
+    result["rendered"] = file.exists()
+    result["outdated"] = outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() else []
     module.exit_json(**result)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 
 def list_command(project: str) -> list[str]:
@@ -14,7 +15,7 @@ def list_command(project: str) -> list[str]:
 
 
 def read_list(output: str) -> list[dict]:
-    """Return name, service, image, state, status and published ports of each container in a list."""
+    """Return name, service, image, digest of the configuration, state, status and published ports of each container."""
     containers = []
     for line in output.splitlines():
         fields = json.loads(line)
@@ -25,9 +26,23 @@ def read_list(output: str) -> list[dict]:
                 "name": fields["Names"],
                 "service": labels.get("com.docker.compose.service", ""),
                 "image": fields["Image"],
+                "hash": labels.get("com.docker.compose.config-hash", ""),
                 "state": fields["State"],
                 "status": fields["Status"],
                 "ports": fields["Ports"],
             }
         )
     return containers
+
+
+def outdated_services(containers: list[dict], digests: str) -> list[str]:
+    """Return the services of which a container is not what is rendered.
+
+    Args:
+        containers: from ``read_list``.
+        digests: output of ``docker compose config --hash *`` for the rendered file.
+    """
+    wanted = dict(line.split() for line in digests.splitlines() if line.strip())
+    # The engine lists a container by its image's id once the image's name has gone over to another one.
+    moved = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
+    return sorted({c["service"] for c in containers if wanted.get(c["service"]) != c["hash"] or moved.fullmatch(c["image"])})

@@ -6,7 +6,13 @@ import csv
 import os
 import re
 import socket
+from dataclasses import dataclass
 from pathlib import Path
+
+# Bits of srv_admin_state and the values of srv_op_state (HAProxy's management guide, "show servers state").
+FORCED_DRAIN = 0x08
+MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
+STOPPED, RUNNING = 0, 2
 
 
 def ask(path: Path, command: str, timeout: float = 10) -> str:
@@ -45,3 +51,65 @@ def servers_up(statistics: str, backend: str) -> int:
         row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
         for row in rows
     )
+
+
+@dataclass(frozen=True)
+class Server:
+    """One slot of a backend: its name, the address in it (empty: none), and its state in HAProxy's numbers."""
+
+    name: str
+    address: str
+    operation: int
+    administration: int
+
+    @property
+    def up(self) -> bool:
+        """Whether it gets requests."""
+        return bool(self.address) and self.operation == RUNNING and self.administration == 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether somebody has said that it shall get no new requests."""
+        return bool(self.administration & FORCED_DRAIN)
+
+
+def read_servers(state: str) -> list[Server]:
+    """Return the slots in an answer to ``show servers state``."""
+    lines = state.splitlines()
+    header = next((line for line in lines if line.startswith("# ")), "").lstrip("# ").split()
+    servers = []
+    for line in lines:
+        fields = dict(zip(header, line.split(), strict=False))
+        if line.startswith("#") or len(fields) < len(header) or not header:
+            continue
+        administration = int(fields["srv_admin_state"])
+        # In maintenance, because its name has no such address any more, a slot still shows the last one.
+        address = "" if fields["srv_addr"] == "-" or administration & MAINTENANCE else fields["srv_addr"]
+        servers.append(Server(fields["srv_name"], address, int(fields["srv_op_state"]), administration))
+    return servers
+
+
+def read_sessions(statistics: str, backend: str) -> dict[str, int]:
+    """Return how many requests each server of a backend is serving, from an answer to ``show stat``."""
+    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
+    return {row["svname"]: int(row["scur"] or 0) for row in rows if row["pxname"] == backend}
+
+
+def read_checks(statistics: str, backend: str) -> dict[str, str]:
+    """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
+    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
+    return {row["svname"]: row["check_status"].lstrip("* ") for row in rows if row["pxname"] == backend}
+
+
+def save_state(master: Path) -> Path:
+    """Write what the process behind a master socket knows of its servers, for the one that follows; return the file.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    state = master.with_name("state")
+    temporary = master.with_name(".state.new")
+    temporary.write_text(ask(master, "@1 show servers state"), encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(state)
+    return state

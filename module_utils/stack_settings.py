@@ -37,7 +37,7 @@ WIRING_MARK = "# --- wiring"
 UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
 DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 # Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
-OWN_PREFIXES = ("fe_", "be_", "lb_", "database_", "frontend_", "backend_", "load_balancer_", "image_", "stack_")
+OWN_PREFIXES = ("fe_", "be_", "lb_", "database_", "watchdog_", "frontend_", "backend_", "load_balancer_", "image_", "stack_")
 
 TYPES = {
     "int": (check_type_int, "a whole number"),
@@ -85,6 +85,18 @@ def parse_size(text: Any) -> int:
     if not match or match[2] not in UNITS or float(match[1]) <= 0:
         raise ValueError(f"{text!r} is no size")
     return int(float(match[1]) * UNITS[match[2]])
+
+
+def parse_duration(text: Any) -> int:
+    """Return the seconds of a duration of one unit (``30s``, ``2m``, ``1h``).
+
+    Raises:
+        ValueError: ``text`` is no such duration.
+    """
+    match = re.fullmatch(r"([0-9]+)([hms])", str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration")
+    return int(match[1]) * {"h": 3600, "m": 60, "s": 1}[match[2]]
 
 
 def dns_capacity(payload: int, name: str) -> int:
@@ -285,9 +297,13 @@ def check_names(values: dict) -> list[str]:
             values, f"{tier}_user", r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own"
         )
         problems += _matches(
+            values, f"{tier}_rollout_batch", r"[1-9][0-9]*|(?:100|[1-9][0-9]?)%", "a number of replicas, or a share like 25%"
+        )
+        problems += _matches(
             values, f"{tier}_health_path", r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check"
         )
-    for name in ("fe_stop_grace_period", "be_stop_grace_period", "lb_stop_grace_period", "database_stop_grace_period"):
+    periods = [f"{tier}_stop_grace_period" for tier in ("fe", "be", "lb", "database")]
+    for name in [*periods, "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
         # Of one unit: HAProxy knows no 1m30s.
         problems += _matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
     for name in ("be_lb_aliases", "database_aliases"):
@@ -373,6 +389,7 @@ def check_load_balancers(values: dict) -> list[str]:
     problems += _between(values, "lb_health_interval", 0.1, 60, "seconds")
     problems += _between(values, "lb_max_connections", 100, 1000000, "connections")
     problems += _between(values, "hsts_max_age", 0, 10**9, "seconds")
+    problems += _between(values, "watchdog_restarts", 0, 1000, "restarts")
     return problems
 
 

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleFilterError
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_settings import mount_source  # noqa: E402
+from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size  # noqa: E402
 
 
 def compose_value(value: Any) -> str:
@@ -182,6 +182,20 @@ def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]
     }
 
 
+def tier_gap(wanted: dict[str, Any], found: dict[str, Any] | None) -> str:
+    """Return why replicas cannot be replaced piece by piece, or nothing.
+
+    Args:
+        wanted: port and health_path of a tier.
+        found: the same of the last deployment; None: there was none.
+    """
+    changed = [key for key in wanted if found and wanted[key] != found[key]]
+    if not changed:
+        return ""
+    what = " and the ".join(key.replace("_", " ") for key in changed)
+    return f"the {what} changed, and its load balancer knows one at a time"
+
+
 def digest(text: str, *others: str) -> str:
     """Return 16 hex digits that change with the texts."""
     return hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
@@ -326,6 +340,9 @@ class FilterModule:
             "networks_outdated": networks_outdated,
             "stack_mounts": stack_mounts,
             "digest": digest,
+            "duration_seconds": parse_duration,
+            "memory_bytes": parse_size,
+            "tier_gap": tier_gap,
             "image_names": image_names,
             "image_candidates": image_candidates,
             "images_missing": images_missing,

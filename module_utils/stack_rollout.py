@@ -1,0 +1,43 @@
+"""How a service gets from some containers to others: pure functions of numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """Containers to start, then old ones and current ones to retire."""
+
+    start: int = 0
+    retire_old: int = 0
+    retire_current: int = 0
+
+
+def batch_size(text: str, replicas: int) -> int:
+    """Return how many containers are started at a time: ``25%`` of the replicas, or a number; at least one.
+
+    Raises:
+        ValueError: ``text`` is neither.
+    """
+    match = re.fullmatch(r"([0-9]+)(%?)", text.strip())
+    if not match or int(match[1]) == 0 or (match[2] and int(match[1]) > 100):
+        raise ValueError(f"{text!r} is neither a number nor a share like 25%")
+    return max(1, math.ceil(replicas * int(match[1]) / 100)) if match[2] else int(match[1])
+
+
+def next_step(current: int, old: int, wanted: int, batch: int) -> Step | None:
+    """Return the next step from ``current`` and ``old`` containers to ``wanted`` current ones; None: it is reached.
+
+    There are never fewer containers than wanted (or than there were), and never more than a batch above that.
+    """
+    if current < wanted:
+        start = min(batch, wanted - current)
+        return Step(start=start, retire_old=min(old, max(0, current + start + old - wanted)))
+    if old:
+        return Step(retire_old=min(old, batch))
+    if current > wanted:
+        return Step(retire_current=min(current - wanted, batch))
+    return None

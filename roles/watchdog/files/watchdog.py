@@ -1,0 +1,184 @@
+#!/usr/bin/env python3
+"""Restart replicas that no longer answer although their process lives.
+
+Runs on the host as the user who has deployed the stack, beside the engine. The load balancers check each replica about
+once a second; this asks them over their sockets what they have found, and lets the engine restart what hangs. No
+container gets the engine's socket for that. Usage: watchdog.py FOLDER, with settings.json in it.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+from stack_haproxy import STOPPED, ask, read_checks, read_servers
+from stack_lock import LockError, held, holder
+
+# Seconds between two looks at the load balancers.
+INTERVAL = 0.2
+# Seconds that a replica may be out while it is not certain that it hangs: the connection is refused (it may be starting
+# again by itself), or no other replica serves (the reason may lie elsewhere).
+PATIENCE = 10.0
+# Seconds from its start in which a replica that has never served is taken to be starting.
+START = 120.0
+# Seconds to wait for a restarted replica before the next one of the same service is restarted.
+SETTLE = 20.0
+# Codes of HAProxy's checks for "nothing came", and for "it takes no connection" or "it hangs up".
+HANGING = ("L4TOUT", "L6TOUT", "L7TOUT")
+BROKEN = ("L4CON", "L6RSP", "L7RSP")
+EVENTS_SIZE = 1 << 18
+
+
+class Watchdog:
+    """Watches the replicated services of one stack."""
+
+    def __init__(self, folder: Path, settings: dict) -> None:
+        """Read settings: ``project``, ``restarts`` in ``window`` seconds, and ``services`` with name and socket."""
+        self.folder, self.root, self.settings = folder, folder.parent, settings
+        self.served: dict[str, set[str]] = {service["name"]: set() for service in settings["services"]}
+        self.since: dict[tuple[str, str], float] = {}
+        self.restarted: dict[str, list[float]] = {}
+        self.settling: dict[str, tuple[float, set[str]]] = {}
+        self.told: set[str] = set()
+
+    def look(self) -> None:
+        """Look at every service once."""
+        for service in self.settings["services"]:
+            try:
+                self.look_at(service["name"], self.root / service["socket"])
+            except OSError:
+                # A load balancer that is away or reloading says nothing about its servers.
+                continue
+
+    def look_at(self, name: str, socket: Path) -> None:
+        """Restart at most one replica of a service.
+
+        Raises:
+            OSError: the load balancer does not answer.
+        """
+        now = time.monotonic()
+        servers = [
+            server for server in read_servers(ask(socket, f"@1 show servers state {name}", timeout=2)) if server.address
+        ]
+        up = {server.address for server in servers if server.up}
+        self.served[name] = (self.served[name] | up) & {server.address for server in servers}
+        down = [server for server in servers if server.operation == STOPPED and not server.draining]
+        self.since = {
+            key: value
+            for key, value in self.since.items()
+            if key[0] != name or key[1] in {server.address for server in down}
+        }
+        for server in down:
+            self.since.setdefault((name, server.address), now)
+        # The last one that was restarted serves again, or has had its time.
+        begun, fresh = self.settling.get(name, (0.0, set()))
+        if up & fresh or now - begun > SETTLE:
+            self.settling.pop(name, None)
+        if not down or name in self.settling or holder(self.root):
+            return
+        checks = read_checks(ask(socket, "@1 show stat", timeout=2), name)
+        for server in down:
+            check = checks.get(server.name, "")
+            waited = now - self.since[name, server.address]
+            certain = check in HANGING and up
+            if check in HANGING + BROKEN and (certain or waited > PATIENCE) and self.restart(name, server.address, check):
+                return
+
+    def restart(self, name: str, address: str, check: str) -> bool:
+        """Restart the replica with an address if that may be, and tell whether it was."""
+        container = self.find(name, address)
+        if not container:
+            return False
+        identity, label = container["Id"], container["Name"].lstrip("/")
+        # A container that starts, or that the engine is restarting, is the engine's business.
+        if container["State"]["Status"] not in ("running", "paused"):
+            return False
+        if address not in self.served[name] and age(container["State"]["StartedAt"]) < START:
+            return False
+        window, limit = self.settings["window"], self.settings["restarts"]
+        now = time.time()
+        times = [moment for moment in self.restarted.get(identity, []) if now - moment < window]
+        if len(times) >= limit:
+            if identity not in self.told:
+                self.told.add(identity)
+                self.tell(name, label, "left alone", f"{limit} restarts within {window} s did not help ({check})")
+            return False
+        self.told.discard(identity)
+        begin = time.monotonic()
+        grace = "0" if check in HANGING else "5"
+        done = subprocess.run(["docker", "restart", "--time", grace, identity], capture_output=True, text=True, check=False)
+        if done.returncode:
+            self.tell(name, label, "not restarted", done.stderr.strip())
+            return False
+        self.restarted[identity] = [*times, now]
+        self.served[name].discard(address)
+        self.since.pop((name, address), None)
+        self.settling[name] = (time.monotonic(), {item for found in inspect([identity]) for item in addresses(found)})
+        self.tell(name, label, "restarted", f"it did not answer ({check})", time.monotonic() - begin)
+        return True
+
+    def find(self, name: str, address: str) -> dict:
+        """Return what the engine knows of the replica with an address; empty if there is none."""
+        labels = (f"project={self.settings['project']}", f"service={name}")
+        filters = [f"--filter=label=com.docker.compose.{label}" for label in labels]
+        listed = subprocess.run(["docker", "ps", "--quiet", *filters], capture_output=True, text=True, check=False)
+        return next((item for item in inspect(listed.stdout.split()) if address in addresses(item)), {})
+
+    def tell(self, service: str, container: str, what: str, why: str, seconds: float | None = None) -> None:
+        """Write an event for the status."""
+        path = self.folder / "events.jsonl"
+        event = {"time": time.time(), "service": service, "container": container, "what": what, "why": why}
+        if seconds is not None:
+            event["seconds"] = round(seconds, 2)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+        if path.stat().st_size > EVENTS_SIZE:
+            path.write_bytes(path.read_bytes()[-EVENTS_SIZE // 2 :].partition(b"\n")[2])
+
+
+def inspect(ids: list[str]) -> list[dict]:
+    """Return what the engine knows of some containers; of those that are gone, nothing."""
+    if not ids:
+        return []
+    done = subprocess.run(["docker", "inspect", "--type=container", *ids], capture_output=True, text=True, check=False)
+    return json.loads(done.stdout or "[]")
+
+
+def addresses(container: dict) -> list[str]:
+    """Return the addresses of a container."""
+    networks = container["NetworkSettings"]["Networks"].values()
+    return [network["IPAddress"] for network in networks if network.get("IPAddress")]
+
+
+def age(started: str) -> float:
+    """Return the seconds since a moment as the engine writes it (UTC, with nanoseconds)."""
+    return time.time() - calendar.timegm(time.strptime(started[:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+def main() -> None:
+    """Watch until SIGTERM, or until the settings are gone."""
+    folder = Path(sys.argv[1]).resolve()
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        with held(folder, settings["version"], timeout=5):
+            watchdog = Watchdog(folder, settings)
+            while (folder / "settings.json").exists():
+                watchdog.look()
+                time.sleep(INTERVAL)
+    except LockError as error:
+        raise SystemExit(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
