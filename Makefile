@@ -17,6 +17,12 @@ up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
 down: $(VENV)/.ready ## Stop the stack and keep its data
 	$(PLAY) playbooks/teardown.yml $(ARGS)
 
+status: $(VENV)/.ready ## Say how the stack is: containers, load balancers, watchdog, releases
+	@$(PLAY) playbooks/status.yml $(ARGS)
+
+rollback: $(VENV)/.ready ## Bring front end and back end of the release before this one back
+	$(PLAY) playbooks/rollback.yml $(ARGS)
+
 check: $(VENV)/.ready ## Show what `make up` would change
 	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
 
@@ -59,4 +65,4 @@ bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment aga
 bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, and what fe-lb adds to the whole way
 	$(VENV)/bin/python tests/bench_lb.py
 
-.PHONY: help up down check render venv lint test audit test-mutations docs bench bench-lb
+.PHONY: help up down status rollback check render venv lint test audit test-mutations docs bench bench-lb

@@ -112,6 +112,10 @@ images:
   description: Of each known image its id, user and labels, by name.
   returned: always
   type: dict
+released:
+  description: Whether what is rendered is the newest release that was kept.
+  returned: always
+  type: bool
 watchdog:
   description: Version of the watchdog that runs; empty if there is none.
   returned: always
@@ -161,6 +165,7 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, outdated_services, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
+from ansible.module_utils.stack_release import is_saved  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
 
@@ -386,6 +391,7 @@ def main() -> None:
         f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
     }
     result["tree"] = read_tree(stack_dir)
+    result["released"] = is_saved(stack_dir)
     result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
     result["rendered"] = file.exists()
     result["outdated"] = outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() else []

@@ -390,6 +390,7 @@ def check_load_balancers(values: dict) -> list[str]:
     problems += _between(values, "lb_max_connections", 100, 1000000, "connections")
     problems += _between(values, "hsts_max_age", 0, 10**9, "seconds")
     problems += _between(values, "watchdog_restarts", 0, 1000, "restarts")
+    problems += _between(values, "stack_releases_kept", 1, 1000, "releases")
     return problems
 
 

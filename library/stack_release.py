@@ -1,0 +1,260 @@
+#!/usr/bin/python
+"""Keep what front end and back end were, and write it back."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_release
+short_description: Keep releases of front end and back end, and write one back
+description:
+  - C(save) keeps the rendered Compose file of a deployment that has succeeded, if front end or back end differ from the
+    last one, and removes the oldest ones with the images that only they had.
+  - C(restore) puts the front end and back end of an earlier release into the rendered Compose file, as many of each as
+    there are now. Nothing that runs is touched; M(compose_rollout) does the rest.
+  - C(forget) drops the releases after the one that runs, once it runs.
+options:
+  path:
+    description: Folder of the rendered files.
+    type: path
+    required: true
+  project:
+    description: Project name of Compose; only images that bear its label are removed.
+    type: str
+    required: true
+  action:
+    description: What to do.
+    type: str
+    choices: [save, restore, forget]
+    required: true
+  keep:
+    description: Releases that are kept, the one that runs included.
+    type: int
+    default: 5
+  number:
+    description: The release to restore, or after which others are forgotten; 0 is the one before what is rendered.
+    type: int
+    default: 0
+  lock_timeout:
+    description: Seconds to wait for another run on the same stack.
+    type: float
+    default: 180
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done.
+  diff_mode:
+    support: full
+    description: Shows the Compose file before and after.
+"""
+
+EXAMPLES = r"""
+- name: Write the release before this one
+  stack_release:
+    path: ~/.local/share/webstack
+    project: webstack
+    action: restore
+"""
+
+RETURN = r"""
+release:
+  description: The release that was saved or restored, with its number, time and images; empty if there was nothing to save.
+  returned: always
+  type: dict
+replicas:
+  description: Containers that the rendered file wants, by service.
+  returned: when action is restore
+  type: dict
+removed:
+  description: Images that were removed.
+  returned: when action is save
+  type: list
+  elements: str
+"""
+
+import json  # noqa: E402
+import re  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
+from ansible.module_utils.stack_release import (  # noqa: E402
+    FOLDER,
+    INDEX,
+    SERVICES,
+    digest,
+    read_index,
+    replicas,
+    section,
+    splice,
+)
+
+FILE = "docker-compose.yml"
+
+
+class ReleaseError(Exception):
+    """Nothing was changed; the text says why."""
+
+
+def docker(*argv: str) -> str:
+    """Return what Docker's client prints, nothing if it fails."""
+    return subprocess.run(["docker", *argv], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def image_of(text: str, service: str) -> str:
+    """Return the image of a service in a rendered Compose file."""
+    return re.search(r"^    image: (\S+)$", section(text, service), re.MULTILINE)[1]
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file in one step."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+def write_index(root: Path, index: list[dict]) -> None:
+    """Write which releases there are, and remove the files of others."""
+    folder = root / FOLDER
+    folder.mkdir(exist_ok=True)
+    write(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    known = {str(item["number"]) for item in index}
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in known:
+            shutil.rmtree(path)
+
+
+def save(root: Path, parameters: dict, check: bool) -> dict:
+    """Keep what is rendered as the newest release."""
+    text = (root / FILE).read_text(encoding="utf-8")
+    index, identity = read_index(root), digest(text)
+    result: dict = {"changed": False, "release": {}, "removed": []}
+    if index and index[-1]["digest"] == identity:
+        return result
+    state = json.loads((root / "state.json").read_text(encoding="utf-8"))
+    names = {service: image_of(text, service) for service in SERVICES}
+    release = {
+        "number": max((item["number"] for item in index), default=0) + 1,
+        "time": time.time(),
+        "digest": identity,
+        "images": {
+            service: {"name": name, "id": docker("image", "inspect", "--format", "{{.Id}}", name)}
+            for service, name in names.items()
+        },
+        "tiers": state.get("tiers", {}),
+    }
+    index = [*(item for item in index if item["digest"] != identity), release][-max(1, parameters["keep"]) :]
+    result.update(changed=True, release=release)
+    if check:
+        return result
+    folder = root / FOLDER / str(release["number"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / FILE, text)
+    write_index(root, index)
+    result["removed"] = remove_images(parameters["project"], index)
+    return result
+
+
+def remove_images(project: str, index: list[dict]) -> list[str]:
+    """Remove the images of front end and back end that were built for this stack and that no kept release has."""
+    kept = {item["images"][service]["name"] for item in index for service in SERVICES}
+    wanted = {name.rpartition(":")[0] for name in kept}
+    listed = docker("images", "--filter", f"label=webstack.stack={project}", "--format", "{{.Repository}}:{{.Tag}}").split()
+    superfluous = [name for name in listed if name.rpartition(":")[0] in wanted and name not in kept]
+    # One that a container still uses is kept by the engine itself.
+    return [name for name in superfluous if docker("image", "rm", name)]
+
+
+def restore(root: Path, parameters: dict, check: bool) -> dict:
+    """Write the front end and back end of an earlier release into the Compose file.
+
+    Raises:
+        ReleaseError: there is no such release, or it cannot run any more.
+    """
+    index = read_index(root)
+    current = (root / FILE).read_text(encoding="utf-8")
+    # What is rendered has not become a release if it could not be deployed; then the newest one is the one to go back to.
+    earlier = index[:-1] if index and index[-1]["digest"] == digest(current) else index
+    numbers = ", ".join(str(item["number"]) for item in earlier) or "none"
+    if parameters["number"]:
+        release = next((item for item in index if item["number"] == parameters["number"]), None)
+        if not release:
+            raise ReleaseError(f"rollback_to: there is no release {parameters['number']}; earlier ones are: {numbers}.")
+    elif not earlier:
+        raise ReleaseError("There is no earlier release: nothing but the present one has been deployed so far.")
+    else:
+        release = earlier[-1]
+    kept = (root / FOLDER / str(release["number"]) / FILE).read_text(encoding="utf-8")
+    state = json.loads((root / "state.json").read_text(encoding="utf-8"))
+    for service in SERVICES:
+        for key, value in release["tiers"].get(service, {}).items():
+            present = state.get("tiers", {}).get(service, {}).get(key)
+            if present != value:
+                raise ReleaseError(
+                    f"{service}_{key}: release {release['number']} had {value!r} and the load balancer is set to"
+                    f" {present!r}; put the setting back and run playbooks/site.yml instead."
+                )
+    text = splice(current, kept)
+    for service in SERVICES:
+        image = release["images"][service]
+        present = docker("image", "inspect", "--format", "{{.Id}}", image["name"])
+        if present == image["id"]:
+            continue
+        # The name means another image by now; the engine may still have the one that was meant.
+        if not image["id"] or not docker("image", "inspect", "--format", "{{.Id}}", image["id"]):
+            raise ReleaseError(
+                f"The image {image['name']} of release {release['number']} is not on the host any more; put the edit"
+                " back and run playbooks/site.yml instead."
+            )
+        part = section(text, service)
+        text = text.replace(part, part.replace(f"    image: {image['name']}\n", f"    image: {image['id']}\n"))
+    header = {"before_header": str(root / FILE), "after_header": str(root / FILE)}
+    if not check:
+        with held(root, "writes files", parameters["lock_timeout"]):
+            write(root / FILE, text)
+    return {
+        "changed": text != current,
+        "release": release,
+        "replicas": {service: replicas(text, service) for service in SERVICES},
+        "diff": {**header, "before": current, "after": text},
+    }
+
+
+def forget(root: Path, parameters: dict, check: bool) -> dict:
+    """Make the restored release the newest one."""
+    index = read_index(root)
+    position = next(place for place, item in enumerate(index) if item["number"] == parameters["number"])
+    if not check:
+        write_index(root, index[: position + 1])
+    return {"changed": position + 1 < len(index), "release": index[position]}
+
+
+def main() -> None:
+    """Run the module."""
+    actions = {"save": save, "restore": restore, "forget": forget}
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "project": {"type": "str", "required": True},
+            "action": {"type": "str", "choices": sorted(actions), "required": True},
+            "keep": {"type": "int", "default": 5},
+            "number": {"type": "int", "default": 0},
+            "lock_timeout": {"type": "float", "default": 180},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    try:
+        result = actions[parameters["action"]](Path(parameters["path"]).resolve(), parameters, module.check_mode)
+    except (ReleaseError, LockError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
