@@ -583,7 +583,10 @@ def replace_others(
             save_state(stack.path / other["socket"])
         begin = time.monotonic()
         try:
-            stack.run(*stack.compose, "up", "--detach", "--no-deps", "--no-build", "--pull=never", name)
+            # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections
+            # that are merely kept open.
+            patience = ["--timeout=1"] if other.get("socket") else []
+            stack.run(*stack.compose, "up", "--detach", "--no-deps", "--no-build", "--pull=never", *patience, name)
             while True:
                 found = [container for container in stack.containers() if container.service == name]
                 if found and all(item.status == "running" and item.health == "healthy" for item in found):
@@ -643,7 +646,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         try:
             rollout.run()
         except RolloutError as error:
-            progress("failed", str(error).splitlines()[0])
+            progress("failed", str(error).splitlines()[0].removeprefix(f"{service['name']}: "))
             raise
         if plan:
             progress("done", "done")

@@ -43,7 +43,11 @@ class Watchdog:
         self.folder, self.root, self.settings = folder, folder.parent, settings
         self.served: dict[str, set[str]] = {service["name"]: set() for service in settings["services"]}
         self.since: dict[tuple[str, str], float] = {}
+        # Not forgotten when this program itself starts anew.
         self.restarted: dict[str, list[float]] = {}
+        for event in self.events():
+            if event["what"] == "restarted":
+                self.restarted.setdefault(event["id"], []).append(event["time"])
         self.settling: dict[str, tuple[float, set[str]]] = {}
         self.told: set[str] = set()
 
@@ -95,7 +99,7 @@ class Watchdog:
         container = self.find(name, address)
         if not container:
             return False
-        identity, label = container["Id"], container["Name"].lstrip("/")
+        identity = container["Id"]
         # A container that starts, or that the engine is restarting, is the engine's business.
         if container["State"]["Status"] not in ("running", "paused"):
             return False
@@ -107,20 +111,20 @@ class Watchdog:
         if len(times) >= limit:
             if identity not in self.told:
                 self.told.add(identity)
-                self.tell(name, label, "left alone", f"{limit} restarts within {window} s did not help ({check})")
+                self.tell(name, container, "left alone", f"{limit} restarts within {window} s did not help ({check})")
             return False
         self.told.discard(identity)
         begin = time.monotonic()
         grace = "0" if check in HANGING else "5"
         done = subprocess.run(["docker", "restart", "--time", grace, identity], capture_output=True, text=True, check=False)
         if done.returncode:
-            self.tell(name, label, "not restarted", done.stderr.strip())
+            self.tell(name, container, "not restarted", done.stderr.strip())
             return False
         self.restarted[identity] = [*times, now]
         self.served[name].discard(address)
         self.since.pop((name, address), None)
         self.settling[name] = (time.monotonic(), {item for found in inspect([identity]) for item in addresses(found)})
-        self.tell(name, label, "restarted", f"it did not answer ({check})", time.monotonic() - begin)
+        self.tell(name, container, "restarted", f"it did not answer ({check})", time.monotonic() - begin)
         return True
 
     def find(self, name: str, address: str) -> dict:
@@ -130,10 +134,19 @@ class Watchdog:
         listed = subprocess.run(["docker", "ps", "--quiet", *filters], capture_output=True, text=True, check=False)
         return next((item for item in inspect(listed.stdout.split()) if address in addresses(item)), {})
 
-    def tell(self, service: str, container: str, what: str, why: str, seconds: float | None = None) -> None:
+    def events(self) -> list[dict]:
+        """Return what has happened so far, as far as it is kept."""
+        try:
+            lines = (self.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError):
+            return []
+
+    def tell(self, service: str, container: dict, what: str, why: str, seconds: float | None = None) -> None:
         """Write an event for the status."""
         path = self.folder / "events.jsonl"
-        event = {"time": time.time(), "service": service, "container": container, "what": what, "why": why}
+        event = {"time": time.time(), "service": service, "container": container["Name"].lstrip("/"), "id": container["Id"]}
+        event |= {"what": what, "why": why}
         if seconds is not None:
             event["seconds"] = round(seconds, 2)
         with path.open("a", encoding="utf-8") as file:

@@ -1,0 +1,179 @@
+"""What is planned loses no request, and what is not planned loses no GET, while 200 requests come in each second."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+import stack_lock
+from ha import SLOW_RATE, Events, Load, kill_at
+from stack import run, wait_until
+
+PLANNED = {
+    "roll fe and be": lambda events: events.roll("fe", "be"),
+    "scale 2 to 6": lambda events: events.scale(6),
+    "scale 6 to 2": lambda events: events.scale(2),
+    "reload": lambda events: events.reload(1),
+    "certificate": lambda events: events.certificate(),
+    "roll fe with slow requests": lambda events: events.roll_slow(),
+    "broken release": lambda events: events.broken_release(),
+}
+FAULTS = {
+    "kill -9 of a be": lambda events: events.kill("be"),
+    "hanging fe": lambda events: events.pause("fe"),
+    "hanging be": lambda events: events.pause("be"),
+    "rm -f of an fe": lambda events: events.remove("fe"),
+}
+# Five moments at which a run is killed, in the order in which it comes to them.
+GATES = ("start", "health", "rotation", "drain", "stop")
+# Milliseconds.
+WORST = 3000
+
+
+@pytest.fixture(scope="module", name="events")
+def changes(stack, tmp_path_factory):
+    """Return the events of this deployment, with the settings that its inventory gives."""
+    names = ("fe_environment", "be_environment", "fe_replicas", "be_replicas")
+    settings = {name: stack.settings[name] for name in names}
+    return Events(stack, settings, tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module", name="windows")
+def happened(events):
+    """Make every event, one after the other, under load; return what each has cost."""
+    found = {}
+    with Load(events.stack) as load:
+        for name, event in {"quiet": Events.quiet, **PLANNED, **FAULTS}.items():
+            with load.event(name) as found[name]:
+                event(events)
+            if name.startswith("rm"):
+                events.apply()
+    return found
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_planned_change_loses_nothing_and_slows_nothing_down(windows, name, capsys):
+    window = windows[name]
+    with capsys.disabled():
+        print(f" [{window.describe()}]", end="")
+    assert not window.failed, window.describe()
+    assert window.percentile(99) <= 2 * windows["quiet"].percentile(99) + 50
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_loses_no_get(windows, name, capsys):
+    window = windows[name]
+    with capsys.disabled():
+        print(f" [{window.describe()}]", end="")
+    assert not window.failed, window.describe()
+    assert window.worst < WORST
+
+
+@pytest.mark.usefixtures("windows")
+def test_requests_that_were_under_way_have_ended_well(events):
+    assert len(events.slow) > SLOW_RATE
+    assert all(request.good for request in events.slow), {request.status for request in events.slow}
+    assert min(request.milliseconds for request in events.slow) > 5000
+
+
+@pytest.mark.usefixtures("windows")
+def test_broken_release_is_refused_with_its_last_lines(events):
+    assert "ends again and again (exit code 3). What ran before goes on serving:" in events.refusal
+    assert "This release is broken." in events.refusal
+
+
+@pytest.mark.usefixtures("windows")
+def test_hanging_replicas_were_restarted_and_the_status_says_so(stack, events):
+    events.until_all_serve()
+    status = stack.playbook("status.yml").stdout
+    assert "Watchdog: runs" in status
+    assert status.count("restarted: it did not answer (L7TOUT)") >= 2
+    assert "2 of 2 replicas of be get requests" in status
+
+
+def test_release_before_comes_back(stack, events):
+    def releases():
+        return {
+            variable for c in stack.containers("fe") for variable in c["Config"]["Env"] if variable.startswith("RELEASE=")
+        }
+
+    before = releases()
+    events.roll("fe")
+    assert releases() == {f"RELEASE={events.release}"} != before
+    stack.playbook("rollback.yml", "-e", json.dumps(events.settings))
+    assert releases() == before
+    events.until_all_serve(5)
+
+
+def test_run_that_is_killed_is_finished_by_the_next_one(stack, events):
+    with Load(stack) as load:
+        for gate in GATES:
+            events.new_release("fe")
+            kill_at(events, gate)
+            events.apply()
+            events.until_all_serve(5)
+            file = str(stack.directory / "docker-compose.yml")
+            wanted = dict(
+                line.split() for line in run("docker", "compose", "-f", file, "config", "--hash", "*").stdout.splitlines()
+            )
+            found = [c["Config"]["Labels"] for c in stack.containers()]
+            assert all(
+                wanted[labels["com.docker.compose.service"]] == labels["com.docker.compose.config-hash"] for labels in found
+            )
+            assert len(found) == 7, gate
+        assert "changed=0" in events.apply().stdout
+    assert not [request for request in load.requests if not request.good]
+
+
+def test_second_run_says_who_holds_the_stack(stack, events):
+    events.new_release("fe")
+    with stack_lock.held(stack.directory, "changes containers", 0):
+        refused = events.apply(check=False, stack_wait_timeout=1)
+    assert refused.returncode
+    assert f"Another run holds the stack: changes containers (process {os.getpid()} of" in " ".join(refused.stdout.split())
+    events.apply()
+
+
+def test_replica_that_hangs_again_and_again_is_restarted_no_more_than_the_limit(stack, events):
+    events.apply(watchdog_restarts=2)
+    target = events.container("be")["Id"]
+
+    def told(what):
+        path = stack.directory / "watchdog/events.jsonl"
+        return sum(e["id"] == target and e["what"] == what for e in map(json.loads, path.read_text().splitlines()))
+
+    begin = told("restarted")
+    while not told("left alone"):
+        process = json.loads(run("docker", "inspect", target).stdout)[0]["State"]["Pid"]
+        os.kill(process, signal.SIGSTOP)
+        known = told("restarted")
+        wait_until(lambda known=known: told("restarted") > known or told("left alone"), 30)
+        if not told("left alone"):
+            events.until_all_serve()
+    assert told("restarted") <= max(begin, 2)
+    status = stack.playbook("status.yml").stdout
+    assert "left alone: 2 restarts within 600 s did not help (L7TOUT)" in status
+    os.kill(process, signal.SIGCONT)
+    events.until_all_serve()
+
+
+def test_replacement_of_a_load_balancer_is_announced(stack, events):
+    journal = stack.directory / "rollout.log"
+    seen = len(journal.read_text())
+    events.apply(lb_limits={"cpus": "2.0", "memory": "600M", "pids": 128})
+    said = journal.read_text()[seen:]
+    assert "fe-lb has to be replaced: the application is not reached for about two seconds" in said
+    events.until_all_serve(5)
+    assert stack.request().status == 200
+
+
+def test_watchdog_can_be_switched_off(stack, events):
+    def running():
+        return subprocess.run(["pgrep", "-f", f"{stack.directory}/watchdog/watchdog.py"], check=False).returncode == 0
+
+    assert running()
+    events.apply(watchdog_enabled=False)
+    assert not running()
+    events.apply()
+    assert running()

@@ -1,0 +1,258 @@
+"""Requests at a constant rate through the edge, events meanwhile, and what they cost."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench_lb import certificate
+from stack import PROJECT, Stack, wait_until
+from stack_haproxy import Server, ask, read_servers
+
+# Requests per second, and those beside them that take long.
+RATE = 200
+SLOW_RATE = 25
+SLOW_PATH = "/?delay=5"
+# Seconds after an event in which its consequences are counted in.
+TAIL = 2.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: when it began (seconds of the epoch), its status (0: none), how long it took and what went wrong."""
+
+    begin: float
+    kind: str
+    status: int
+    milliseconds: float
+    error: str
+
+    @property
+    def good(self) -> bool:
+        """Whether it got what it asked for."""
+        return self.status == 200 and not self.error
+
+
+@dataclass
+class Window:
+    """The requests of one event."""
+
+    name: str
+    begin: float
+    end: float = 0.0
+    requests: list[Request] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Request]:
+        """Those that did not get what they asked for."""
+        return [request for request in self.requests if not request.good]
+
+    def percentile(self, share: float) -> float:
+        """Return the milliseconds within which so many percent of the requests ended."""
+        times = [request.milliseconds for request in self.requests]
+        return statistics.quantiles(times, n=1000, method="inclusive")[round(share * 10) - 1] if len(times) > 1 else 0.0
+
+    @property
+    def worst(self) -> float:
+        """The milliseconds of the slowest request."""
+        return max((request.milliseconds for request in self.requests), default=0.0)
+
+    def describe(self) -> str:
+        """Return the figures for a message."""
+        failures = {f"{request.status} {request.error}" for request in self.failed}
+        return (
+            f"{self.name}: {len(self.requests)} requests, {len(self.failed)} failed {sorted(failures)[:4]},"
+            f" p50 {self.percentile(50):.1f} ms, p99 {self.percentile(99):.1f} ms, worst {self.worst:.0f} ms"
+        )
+
+
+class Load:
+    """A load generator that runs beside what happens."""
+
+    def __init__(self, stack: Stack, rate: int = RATE, path: str = "/") -> None:
+        """Prepare requests for a path of a stack."""
+        self._file = tempfile.NamedTemporaryFile("w+", suffix=".csv")  # noqa: SIM115 (closed when the load ends)
+        bases = [f"{scheme}://{stack.address}:{stack.port(scheme)}" for scheme in ("http", "https")]
+        self._command = [sys.executable, str(PROJECT / "tests/bench_ha/load.py"), *bases, f"--rate={rate}", f"--path={path}"]
+        self._rate = rate
+        self._windows: list[Window] = []
+        self.requests: list[Request] = []
+
+    def __enter__(self) -> Load:
+        """Send requests until the block ends."""
+        self._process = subprocess.Popen(self._command, stdout=self._file, stderr=subprocess.DEVNULL)
+        # Its clients are there, and the first requests have been answered.
+        wait_until(lambda: Path(self._file.name).read_text().count("\n") > self._rate, 60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the load and hand each window its requests."""
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(timeout=90) == 0, "the load generator has failed"
+        with Path(self._file.name).open(newline="") as file:
+            for row in csv.DictReader(file):
+                error = row["error"].strip("[]'\"")
+                status, milliseconds = int(row["status"]), float(row["milliseconds"])
+                self.requests.append(Request(float(row["start"]), row["kind"], status, milliseconds, error))
+        self._file.close()
+        self.requests.sort(key=lambda request: request.begin)
+        for window in self._windows:
+            window.requests = [request for request in self.requests if window.begin <= request.begin <= window.end]
+
+    @contextlib.contextmanager
+    def event(self, name: str) -> Iterator[Window]:
+        """Count the requests during the block and shortly after it as those of an event."""
+        window = Window(name, time.time())
+        yield window
+        time.sleep(TAIL)
+        window.end = time.time()
+        self._windows.append(window)
+
+
+class Events:
+    """Changes and faults of a deployment whose application is that of ``tests/bench_ha``."""
+
+    def __init__(self, stack: Stack, settings: dict, folder: Path) -> None:
+        """Start from settings; certificates go to ``folder``."""
+        self.stack, self.settings, self.folder = stack, settings, folder
+        self.release = 1
+
+    def servers(self, tier: str) -> list[Server]:
+        """Return the slots of a tier's load balancer that hold a server, or are marked as draining."""
+        found = read_servers(ask(self.stack.directory / f"{tier}-lb/run/master.sock", f"@1 show servers state {tier}"))
+        return [server for server in found if server.address or server.draining]
+
+    def all_serve(self, tier: str) -> bool:
+        """Tell whether exactly the wanted replicas of a tier get requests, and no slot is marked."""
+        servers = self.servers(tier)
+        return len(servers) == self.settings[f"{tier}_replicas"] and all(server.up for server in servers)
+
+    def until_all_serve(self, seconds: float = 60) -> None:
+        """Wait until exactly the wanted replicas of both tiers get requests."""
+        wait_until(lambda: all(self.all_serve(tier) for tier in ("fe", "be")), seconds)
+
+    def container(self, tier: str) -> dict:
+        """Return what the engine knows of the first replica of a tier."""
+        return min(self.stack.containers(tier), key=lambda item: item["Name"])
+
+    def apply(self, check: bool = True, **once: object) -> subprocess.CompletedProcess:
+        """Run the playbook with the settings, and with others for this time."""
+        return self.stack.playbook("site.yml", "-e", json.dumps({**self.settings, **once}), check=check)
+
+    def new_release(self, *tiers: str) -> None:
+        """Change what the containers of some tiers are made from."""
+        self.release += 1
+        for tier in tiers:
+            name = f"{tier}_environment"
+            self.settings[name] = {**self.settings[name], "RELEASE": str(self.release)}
+
+    def quiet(self) -> None:
+        """Do nothing for a while."""
+        time.sleep(8)
+
+    def roll(self, *tiers: str) -> None:
+        """Bring a new release of some tiers."""
+        self.new_release(*tiers)
+        self.apply()
+
+    def roll_slow(self) -> None:
+        """Bring a new release of the front ends while a tenth of the requests takes 5 s."""
+        with Load(self.stack, SLOW_RATE, SLOW_PATH) as slow:
+            self.roll("fe")
+        self.slow = slow.requests
+
+    def scale(self, replicas: int) -> None:
+        """Change the number of front ends."""
+        self.settings["fe_replicas"] = replicas
+        self.apply()
+
+    def reload(self, times: int) -> None:
+        """Give the load balancers another setting, so often."""
+        for number in range(times):
+            self.settings["lb_health_interval"] = 0.8 if number % 2 == 0 else 0.75
+            self.apply()
+
+    def certificate(self) -> None:
+        """Change the certificate."""
+        certificate(self.folder)
+        self.settings["tls_certificate"] = str(self.folder / "site.pem")
+        self.settings["tls_private_key"] = str(self.folder / "site.pem.key")
+        self.apply()
+
+    def kill(self, tier: str) -> None:
+        """Kill the process of a replica; the engine starts it again."""
+        os.kill(self.container(tier)["State"]["Pid"], signal.SIGKILL)
+        wait_until(lambda: not self.all_serve(tier))
+        self.until_all_serve()
+
+    def pause(self, tier: str) -> None:
+        """Let a replica hang; the watchdog starts it again."""
+        self.stack.docker("pause", self.container(tier)["Id"])
+        wait_until(lambda: not self.all_serve(tier))
+        self.until_all_serve()
+
+    def remove(self, tier: str) -> None:
+        """Take a replica away by force; the next run brings another one."""
+        self.stack.docker("rm", "--force", self.container(tier)["Id"])
+        wait_until(lambda: len(self.servers(tier)) < self.settings[f"{tier}_replicas"])
+
+    def crash_database(self) -> None:
+        """Kill the database; the engine starts it again, and the back ends find it by themselves."""
+        os.kill(self.stack.containers("db")[0]["State"]["Pid"], signal.SIGKILL)
+        wait_until(lambda: self.stack.request().status == 503)
+        wait_until(lambda: self.stack.request().status == 200)
+
+    def broken_release(self) -> None:
+        """Try a release that cannot start; it must be refused and change nothing."""
+        before = self.stack.ids()
+        refused = self.apply(check=False, fe_command=["sh", "-c", "echo This release is broken. >&2; exit 3"])
+        assert refused.returncode, "a broken release was taken for a good one"
+        self.refusal = " ".join(refused.stdout.split())
+        assert self.stack.ids() == before
+        self.until_all_serve(5)
+
+
+def kill_at(events: Events, gate: str) -> None:
+    """Run the playbook and kill it, with all it has started, when its journal comes to a gate."""
+    journal = events.stack.directory / "rollout.log"
+    seen = len(journal.read_text())
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), *events.stack.inventories]
+    process = subprocess.Popen(
+        [*command, str(PROJECT / "playbooks/site.yml"), "-e", json.dumps(events.settings)],
+        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: f'"gate": "{gate}"' in journal.read_text()[seen:], 90)
+    finally:
+        for item in descendants(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(item, signal.SIGKILL)
+        process.wait()
+
+
+def descendants(process: int) -> list[int]:
+    """Return a process and everything that it has started, directly or not."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [process]
+    for item in found:
+        found += parents.get(item, [])
+    return found
