@@ -7,6 +7,8 @@ PLAY := $(VENV)/bin/ansible-playbook
 ARGS ?=
 # One Molecule scenario instead of all of them: make test SCENARIO=byo
 SCENARIO ?=
+# How often make bench-ha measures everything.
+ROUNDS ?= 1
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,4 +67,7 @@ bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment aga
 bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, and what fe-lb adds to the whole way
 	$(VENV)/bin/python tests/bench_lb.py
 
-.PHONY: help up down status rollback check render venv lint test audit test-mutations docs bench bench-lb
+bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the requests, beside plain Compose (ROUNDS=3: so often)
+	$(VENV)/bin/python tests/bench_ha.py --rounds $(ROUNDS)
+
+.PHONY: help up down status rollback check render venv lint test audit test-mutations docs bench bench-lb bench-ha

@@ -303,7 +303,8 @@ class Rollout:
             return [f"{self.name}: {self.service['gap']}: all {len(running)} containers would be replaced at once."]
         parts = [f"{missing} would start in batches of {self.batch}"] if missing > 0 else []
         leave = old + max(0, -missing)
-        parts += [f"{leave} would be drained and removed"] if leave else []
+        if leave:
+            parts.append(f"{leave} would be drained, for at most {self.service['drain']:g} s, and removed")
         parts += (
             [f"{len(containers) - len(running)} that do not run would be removed"] if len(containers) > len(running) else []
         )

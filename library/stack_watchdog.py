@@ -72,7 +72,7 @@ Description=Restarts replicas of {name} that no longer answer
 After=docker.service
 
 [Service]
-ExecStart={python} {path}/watchdog.py {path}
+ExecStart="{python}" "{path}/watchdog.py" "{path}"
 Restart=always
 RestartSec=5
 
@@ -109,7 +109,8 @@ class Systemd:
         self.folder = Path("/etc/systemd/system") if root else Path("~/.config/systemd/user").expanduser()
         self.command = ["systemctl"] if root else ["systemctl", "--user"]
         target = "multi-user.target" if root else "default.target"
-        self.content = UNIT.format(name=name, python=sys.executable, path=path, target=target)
+        # A % would be a specifier of systemd.
+        self.content = UNIT.format(name=name, python=sys.executable, path=str(path).replace("%", "%%"), target=target)
 
     @staticmethod
     def available() -> bool:

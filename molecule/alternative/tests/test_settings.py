@@ -19,6 +19,7 @@ ELSEWHERE = {
     "fe_source": "reconverge",
     "be_source": "reconverge",
     "image_registry": "registry",
+    "watchdog_enabled": "ha",
     # They reach the builds alone, which all scenarios share.
     "image_refresh": "nowhere: it would build every image anew",
     "image_debian_mirror": "nowhere: it needs a second mirror",
@@ -154,3 +155,23 @@ def test_files_are_where_wanted(stack):
     assert stack.directory.name == f"{stack.name} files"
     assert (stack.directory / "docker-compose.yml").exists()
     assert json.loads((stack.directory / "state.json").read_text())["image_source"] == "debian"
+
+
+def test_watchdog_has_its_limits(stack):
+    settings = json.loads((stack.directory / "watchdog/settings.json").read_text())
+    assert (settings["restarts"], settings["window"]) == (5, 1200)
+
+
+def test_replicas_would_be_changed_in_the_wanted_batches(stack):
+    changed = {name: {**OWN[name], "NEW": "1"} for name in ("fe_environment", "be_environment")}
+    said = " ".join(stack.playbook("site.yml", "--check", "-e", json.dumps(changed)).stdout.split())
+    assert "fe: 3 would start in batches of 2, 3 would be drained, for at most 20 s, and removed." in said
+    assert "be: 4 would start in batches of 3, 4 would be drained, for at most 21 s, and removed." in said
+
+
+def test_releases_beyond_those_that_are_kept_are_gone(stack):
+    environment = {**OWN["fe_environment"], "NEW": "1"}
+    stack.playbook("site.yml", "-e", json.dumps({"fe_environment": environment}))
+    stack.playbook("site.yml")
+    assert len(json.loads((stack.directory / "releases/index.json").read_text())) == 1
+    assert len(list((stack.directory / "releases").glob("*/docker-compose.yml"))) == 1
