@@ -165,7 +165,7 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, outdated_services, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
-from ansible.module_utils.stack_release import is_saved  # noqa: E402
+from ansible.module_utils.stack_releases import is_saved  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
 

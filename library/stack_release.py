@@ -82,7 +82,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-from ansible.module_utils.stack_release import (  # noqa: E402
+from ansible.module_utils.stack_releases import (  # noqa: E402
     FOLDER,
     INDEX,
     SERVICES,

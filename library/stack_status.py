@@ -66,7 +66,7 @@ from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import Server, ask, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder  # noqa: E402
-from ansible.module_utils.stack_release import read_index  # noqa: E402
+from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
 # Events and releases that are shown.
 NEWEST = 5
