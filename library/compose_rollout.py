@@ -46,7 +46,8 @@ options:
         type: int
         required: true
       batch:
-        description: Containers started at a time, as a number or as a share of the replicas (C(25%)); at least one.
+        description: Containers started at a time, as a number or as a share of the replicas (C(25%)); at least one, and of a
+          share at most five for each processor.
         type: str
         default: 25%
       drain:
@@ -67,7 +68,8 @@ options:
         type: str
         default: ""
   others:
-    description: Other services in the order in which they are replaced, each with C(name), C(gap) and perhaps a C(socket).
+    description: Other services in the order in which they are replaced, each with C(name) and C(gap), load balancers with
+      C(socket) and the C(port) of their servers as well.
     type: list
     elements: dict
     default: []
@@ -110,6 +112,7 @@ steps:
 """
 
 import json  # noqa: E402
+import os  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
@@ -263,7 +266,7 @@ class Rollout:
         self.stack, self.service, self.wanted, self.timeout, self.say = stack, service, wanted, timeout, say
         self.name: str = service["name"]
         self.balancers: list[dict] = service["load_balancers"]
-        self.batch = batch_size(service["batch"], service["replicas"])
+        self.batch = batch_size(service["batch"], service["replicas"], os.cpu_count() or 1)
 
     def found(self) -> list[Container]:
         """Return the service's containers."""
@@ -443,8 +446,8 @@ class Rollout:
         for balancer in self.balancers:
             self.say("rotation", f"waiting for {balancer['name']} to send requests to {names(new)}")
             late = (
-                f"does not pass the checks of {balancer['name']} within {self.timeout:g} s (see {self.name}_port and"
-                f" {self.name}_health_path)"
+                f"does not pass the checks of {balancer['name']} within {self.timeout:g} s (see {self.name}_port,"
+                f" {self.name}_health_path and lb_timeouts.check)"
             )
             # However long health has taken: the checks of a load balancer come at least once a second.
             self.wait_for(
@@ -581,7 +584,7 @@ def replace_others(
         say(name, "replace", f"{name} has to be replaced: {other['gap']}" if running else f"starting {name}")
         if running and other.get("socket"):
             # The next process begins with the servers that this one knows.
-            save_state(stack.path / other["socket"])
+            save_state(stack.path / other["socket"], other["port"])
         begin = time.monotonic()
         try:
             # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections

@@ -43,6 +43,10 @@ options:
         description: Servers that shall be up.
         type: int
         required: true
+      port:
+        description: Port of the servers.
+        type: int
+        required: true
   rotation:
     description: Wait for the servers; false before containers change, so that they are met by the new configuration.
     type: bool
@@ -67,7 +71,7 @@ EXAMPLES = r"""
   haproxy_converge:
     path: ~/.local/share/webstack
     load_balancers:
-      - {name: fe-lb, socket: fe-lb/run/master.sock, version: 0123456789abcdef, backend: fe, servers: 2}
+      - {name: fe-lb, socket: fe-lb/run/master.sock, version: 0123456789abcdef, backend: fe, servers: 2, port: 8000}
 """
 
 RETURN = r"""
@@ -125,7 +129,7 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
         ConvergeError: it refused, and goes on with the configuration that it had.
     """
     master = root / balancer["socket"]
-    state = save_state(master)
+    state = save_state(master, balancer["port"])
     answer = ask(master, "reload", timeout=60)
     if "Success=1" not in answer:
         raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {answer.strip()}")
@@ -211,6 +215,7 @@ def main() -> None:
                     "version": {"type": "str", "required": True},
                     "backend": {"type": "str", "required": True},
                     "servers": {"type": "int", "required": True},
+                    "port": {"type": "int", "required": True},
                 },
             },
         },

@@ -101,15 +101,21 @@ def read_checks(statistics: str, backend: str) -> dict[str, str]:
     return {row["svname"]: row["check_status"].lstrip("* ") for row in rows if row["pxname"] == backend}
 
 
-def save_state(master: Path) -> Path:
+def save_state(master: Path, port: int) -> Path:
     """Write what the process behind a master socket knows of its servers, for the one that follows; return the file.
+
+    Servers on another port than ``port`` are left out: a port in the file would outdo that of the configuration.
 
     Raises:
         OSError: nothing answers.
     """
+    lines = ask(master, "@1 show servers state").splitlines()
+    header = next((line for line in lines if line.startswith("# ")), "# srv_port").lstrip("# ").split()
+    column = header.index("srv_port")
+    kept = [line for line in lines if len(fields := line.split()) < len(header) or fields[column] in (str(port), "srv_port")]
     state = master.with_name("state")
     temporary = master.with_name(".state.new")
-    temporary.write_text(ask(master, "@1 show servers state"), encoding="utf-8")
+    temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
     temporary.chmod(0o644)
     temporary.replace(state)
     return state

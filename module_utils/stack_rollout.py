@@ -16,8 +16,15 @@ class Step:
     retire_current: int = 0
 
 
-def batch_size(text: str, replicas: int) -> int:
+# Containers that start at a time for each processor, if a share of many is wanted: more of them would keep the processors
+# from those that serve.
+STARTS = 5
+
+
+def batch_size(text: str, replicas: int, cpus: int) -> int:
     """Return how many containers are started at a time: ``25%`` of the replicas, or a number; at least one.
+
+    A share is limited by what ``cpus`` processors can start, a number is not.
 
     Raises:
         ValueError: ``text`` is neither.
@@ -25,7 +32,9 @@ def batch_size(text: str, replicas: int) -> int:
     match = re.fullmatch(r"([0-9]+)(%?)", text.strip())
     if not match or int(match[1]) == 0 or (match[2] and int(match[1]) > 100):
         raise ValueError(f"{text!r} is neither a number nor a share like 25%")
-    return max(1, math.ceil(replicas * int(match[1]) / 100)) if match[2] else int(match[1])
+    if not match[2]:
+        return int(match[1])
+    return min(STARTS * cpus, max(1, math.ceil(replicas * int(match[1]) / 100)))
 
 
 def next_step(current: int, old: int, wanted: int, batch: int) -> Step | None:
@@ -36,8 +45,7 @@ def next_step(current: int, old: int, wanted: int, batch: int) -> Step | None:
     if current < wanted:
         start = min(batch, wanted - current)
         return Step(start=start, retire_old=min(old, max(0, current + start + old - wanted)))
-    if old:
-        return Step(retire_old=min(old, batch))
-    if current > wanted:
-        return Step(retire_current=min(current - wanted, batch))
+    # Nothing has to be waited for any more: what is left over leaves together.
+    if old or current > wanted:
+        return Step(retire_old=old, retire_current=current - wanted)
     return None

@@ -180,7 +180,7 @@ class Events:
     def reload(self, times: int) -> None:
         """Give the load balancers another setting, so often."""
         for number in range(times):
-            self.settings["lb_health_interval"] = 0.8 if number % 2 == 0 else 0.75
+            self.settings["lb_health_interval"] = 0.7 if number % 2 == 0 else 0.6
             self.apply()
 
     def certificate(self) -> None:

@@ -123,7 +123,7 @@ class Stack:
     ) -> subprocess.CompletedProcess:
         """Run a playbook of the project against this deployment."""
         command = [str(Path(sys.executable).with_name("ansible-playbook")), *self.inventories]
-        settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
         everything = {**os.environ, **settings, **(environment or {})}
         return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=everything)
 

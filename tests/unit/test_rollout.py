@@ -34,16 +34,26 @@ def test_every_way_ends_with_the_wanted_containers_and_none_is_missed_meanwhile(
 
 
 @pytest.mark.parametrize(
-    ("text", "replicas", "size"), [("25%", 2, 1), ("25%", 8, 2), ("25%", 9, 3), ("100%", 7, 7), ("3", 100, 3), ("1%", 1, 1)]
+    ("text", "replicas", "size"),
+    [
+        ("25%", 2, 1),
+        ("25%", 8, 2),
+        ("25%", 9, 3),
+        ("100%", 7, 7),
+        ("3", 100, 3),
+        ("1%", 1, 1),
+        ("25%", 200, 20),
+        ("30", 200, 30),
+    ],
 )
 def test_batch_is_a_share_or_a_number(text, replicas, size):
-    assert stack_rollout.batch_size(text, replicas) == size
+    assert stack_rollout.batch_size(text, replicas, cpus=4) == size
 
 
 @pytest.mark.parametrize("text", ["0", "0%", "101%", "a", "-1", "2.5"])
 def test_what_is_no_batch_is_refused(text):
     with pytest.raises(ValueError, match="neither a number nor a share"):
-        stack_rollout.batch_size(text, 2)
+        stack_rollout.batch_size(text, 2, 2)
 
 
 HOLDER = """

@@ -22,8 +22,10 @@ from stack_lock import LockError, held, holder
 
 # Seconds between two looks at the load balancers.
 INTERVAL = 0.2
-# Seconds that a replica may be out while it is not certain that it hangs: the connection is refused (it may be starting
-# again by itself), or no other replica serves (the reason may lie elsewhere).
+# Seconds after which a replica that is out is taken to hang: a check more, which one that has only been held up passes.
+CERTAIN = 0.3
+# The same while it is not certain: the connection is refused (it may be starting again by itself), it has work and waits
+# for the processor or the disk (it may be slow), or no other replica serves (the reason may lie elsewhere).
 PATIENCE = 10.0
 # Seconds from its start in which a replica that has never served is taken to be starting.
 START = 120.0
@@ -90,12 +92,12 @@ class Watchdog:
         for server in down:
             check = checks.get(server.name, "")
             waited = now - self.since[name, server.address]
-            certain = check in HANGING and up
-            if check in HANGING + BROKEN and (certain or waited > PATIENCE) and self.restart(name, server.address, check):
+            limit = CERTAIN if check in HANGING and up else PATIENCE
+            if check in HANGING + BROKEN and waited > limit and self.restart(name, server.address, check, waited):
                 return
 
-    def restart(self, name: str, address: str, check: str) -> bool:
-        """Restart the replica with an address if that may be, and tell whether it was."""
+    def restart(self, name: str, address: str, check: str, waited: float) -> bool:
+        """Restart the replica with an address, out for ``waited`` seconds, if that may be; tell whether it was."""
         container = self.find(name, address)
         if not container:
             return False
@@ -104,6 +106,8 @@ class Watchdog:
         if container["State"]["Status"] not in ("running", "paused"):
             return False
         if address not in self.served[name] and age(container["State"]["StartedAt"]) < START:
+            return False
+        if waited < PATIENCE and is_busy(container["State"]["Pid"]):
             return False
         window, limit = self.settings["window"], self.settings["restarts"]
         now = time.time()
@@ -167,6 +171,26 @@ def addresses(container: dict) -> list[str]:
     """Return the addresses of a container."""
     networks = container["NetworkSettings"]["Networks"].values()
     return [network["IPAddress"] for network in networks if network.get("IPAddress")]
+
+
+def is_busy(process: int) -> bool:
+    """Tell whether a thread of a process, or of what it has started, runs or waits for the processor or the disk.
+
+    One that hangs does neither: something has come for it, and it sleeps or is stopped.
+    """
+    states: dict[int, tuple[int, set[str]]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            threads = [(thread / "stat").read_text().rpartition(")")[2].split() for thread in (path / "task").iterdir()]
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        if threads:
+            states[int(path.name)] = (int(threads[0][1]), {fields[0] for fields in threads})
+    family = {process}
+    while more := {number for number, (parent, _) in states.items() if parent in family} - family:
+        family |= more
+    return any(states[number][1] & {"R", "D"} for number in family if number in states)
 
 
 def age(started: str) -> float:
