@@ -142,6 +142,16 @@ class Events:
         """Wait until exactly the wanted replicas of both tiers get requests."""
         wait_until(lambda: all(self.all_serve(tier) for tier in ("fe", "be")), seconds)
 
+    def until_started_again(self, container: dict) -> None:
+        """Wait until a container has been started again and all replicas get requests."""
+
+        def started() -> bool:
+            state = json.loads(self.stack.docker("inspect", container["Id"]).stdout)[0]["State"]
+            return state["Running"] and state["StartedAt"] != container["State"]["StartedAt"]
+
+        wait_until(started)
+        self.until_all_serve()
+
     def container(self, tier: str) -> dict:
         """Return what the engine knows of the first replica of a tier."""
         return min(self.stack.containers(tier), key=lambda item: item["Name"])
@@ -192,15 +202,15 @@ class Events:
 
     def kill(self, tier: str) -> None:
         """Kill the process of a replica; the engine starts it again."""
-        os.kill(self.container(tier)["State"]["Pid"], signal.SIGKILL)
-        wait_until(lambda: not self.all_serve(tier))
-        self.until_all_serve()
+        container = self.container(tier)
+        os.kill(container["State"]["Pid"], signal.SIGKILL)
+        self.until_started_again(container)
 
     def pause(self, tier: str) -> None:
         """Let a replica hang; the watchdog starts it again."""
-        self.stack.docker("pause", self.container(tier)["Id"])
-        wait_until(lambda: not self.all_serve(tier))
-        self.until_all_serve()
+        container = self.container(tier)
+        self.stack.docker("pause", container["Id"])
+        self.until_started_again(container)
 
     def remove(self, tier: str) -> None:
         """Take a replica away by force; the next run brings another one."""
