@@ -132,6 +132,8 @@ RESTARTS = 2
 # Seconds in which a load balancer has noticed that an address is gone; it asks every half second.
 FORGET = 15.0
 LOG_LINES = 12
+# Seconds that a load balancer may be away, because it starts again.
+AWAY = 10.0
 
 
 class RolloutError(Exception):
@@ -213,29 +215,47 @@ class Stack:
         argv = ["docker", "image", "inspect", "--format", "{{.Id}}", name]
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
 
+    def ask(self, balancer: dict, command: str) -> str:
+        """Return what a load balancer answers.
+
+        Raises:
+            RolloutError: it does not, although it had the time to start again.
+        """
+        deadline = time.monotonic() + AWAY
+        while True:
+            try:
+                return ask(self.path / balancer["socket"], command)
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise RolloutError(
+                        f"{balancer['name']} does not answer on {balancer['socket']} ({error}), so nobody knows what is in"
+                        f" rotation. Look at docker logs {self.project}-{balancer['name']}-1, and run this again."
+                    ) from error
+            time.sleep(PAUSE)
+
     def servers(self, balancer: dict, backend: str) -> list[Server]:
         """Return the slots of a load balancer.
 
         Raises:
-            OSError: it does not answer.
+            RolloutError: it does not answer.
         """
-        return read_servers(ask(self.path / balancer["socket"], f"@1 show servers state {backend}"))
+        return read_servers(self.ask(balancer, f"@1 show servers state {backend}"))
 
     def sessions(self, balancer: dict, backend: str) -> dict[str, int]:
         """Return the requests under way by slot.
 
         Raises:
-            OSError: the load balancer does not answer.
+            RolloutError: the load balancer does not answer.
         """
-        return read_sessions(ask(self.path / balancer["socket"], "@1 show stat"), backend)
+        return read_sessions(self.ask(balancer, "@1 show stat"), backend)
 
     def set_state(self, balancer: dict, backend: str, server: str, state: str) -> None:
         """Let a slot drain, or make it ready.
 
         Raises:
-            OSError: the load balancer does not answer.
+            RolloutError: the load balancer does not answer.
         """
-        ask(self.path / balancer["socket"], f"@1 set server {backend}/{server} state {state}")
+        self.ask(balancer, f"@1 set server {backend}/{server} state {state}")
 
     def remove(self, containers: list[Container]) -> None:
         """Remove containers; one that is gone already is no failure.
@@ -323,14 +343,9 @@ class Rollout:
         running = [container for container in containers if container.status in ("running", "paused")]
         if not running:
             return
+        # Nothing is changed before every load balancer has answered.
         for balancer in self.balancers:
-            try:
-                self.stack.servers(balancer, self.name)
-            except OSError as error:
-                raise RolloutError(
-                    f"{balancer['name']} does not answer on {balancer['socket']} ({error}), so nobody knows what is in"
-                    f" rotation; nothing was changed. Look at docker logs {self.stack.project}-{balancer['name']}-1."
-                ) from error
+            self.stack.servers(balancer, self.name)
         # What an interrupted run has left: containers that never started or have stopped, and drained slots.
         stopped = [container for container in containers if container not in running]
         if stopped:
@@ -393,6 +408,7 @@ class Rollout:
         Raises:
             RolloutError: memory or slots do not suffice; nothing was started.
         """
+        # Linux's own estimate of what can be had without swapping (proc(5)).
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
         if number * self.service["memory"] > available:
@@ -449,7 +465,7 @@ class Rollout:
                 f"does not pass the checks of {balancer['name']} within {self.timeout:g} s (see {self.name}_port,"
                 f" {self.name}_health_path and lb_timeouts.check)"
             )
-            # However long health has taken: the checks of a load balancer come at least once a second.
+            # However long health has taken, the load balancer's checks have some time as well.
             self.wait_for(
                 new, partial(self.serving, balancers=[balancer]), max(deadline, time.monotonic() + 10), late, removable
             )
@@ -506,6 +522,8 @@ class Rollout:
 
     def retire(self, containers: list[Container], patience: float | None = None) -> None:
         """Drain containers, wait for their requests, stop and remove them, and make their slots ready for others."""
+        # One that the engine has started again meanwhile has another address.
+        containers = self.stack.containers(*(container.id for container in containers)) if containers else []
         if not containers:
             return
         drained: list[tuple[dict, str]] = []
@@ -652,7 +670,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         except RolloutError as error:
             progress("failed", str(error).splitlines()[0].removeprefix(f"{service['name']}: "))
             raise
-        if plan:
+        if plan and not service["gap"]:
             progress("done", "done")
     after = before if check else stack.containers()
     diff = []

@@ -161,14 +161,14 @@ def draw(series: list[tuple[str, list[Row], list[Request]]], path: Path) -> None
     pyplot.close(figure)
 
 
-def one_round(stack: Stack, folder: Path, number: int, output: Path, short: bool) -> list[str]:
+def one_round(stack: Stack, folder: Path, number: int, output: Path, alone: bool, short: bool) -> list[str]:
     """Measure everything once; write the files and return what is missed."""
     series, missed = [], []
     for start, label in ((0, "starts at once"), (4, "needs 4 s")):
         environment = {"START_DELAY": str(start), "RELEASE": "1"}
         settings = {"fe_replicas": 2, "be_replicas": 2, "fe_environment": environment, "be_environment": environment}
         for kind, by in ((Events, "webstack"), (Plain, "plain Compose")):
-            if kind is Plain and number > 1:
+            if kind is Plain and (alone or number > 1):
                 # There is no bar for it; once is enough to see the difference.
                 continue
             events = kind(stack, dict(settings), folder)
@@ -214,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1, help="how often everything is measured (default 1)")
     parser.add_argument("--output", type=Path, default=PROJECT / ".bench", help="folder of the results (default .bench)")
+    parser.add_argument("--alone", action="store_true", help="without plain Compose")
     parser.add_argument("--short", action="store_true", help="only the first two events of each series")
     arguments = parser.parse_args()
     arguments.output.mkdir(exist_ok=True)
@@ -233,7 +234,7 @@ def main() -> None:
         try:
             for number in range(1, arguments.rounds + 1):
                 print(f"Round {number} of {arguments.rounds}, {RATE} requests/s", flush=True)
-                missed += one_round(stack, folder, number, arguments.output, arguments.short)
+                missed += one_round(stack, folder, number, arguments.output, arguments.alone, arguments.short)
         finally:
             stack.playbook("teardown.yml", "-e", "remove_data=true")
     sys.exit(1 if missed else 0)

@@ -107,7 +107,8 @@ class Watchdog:
             return False
         if address not in self.served[name] and age(container["State"]["StartedAt"]) < START:
             return False
-        if waited < PATIENCE and is_busy(container["State"]["Pid"]):
+        # Processes of a paused container seem to wait for the disk.
+        if waited < PATIENCE and not container["State"]["Paused"] and is_busy(container["State"]["Pid"]):
             return False
         window, limit = self.settings["window"], self.settings["restarts"]
         now = time.time()
