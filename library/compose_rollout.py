@@ -112,6 +112,7 @@ steps:
 """
 
 import json  # noqa: E402
+import math  # noqa: E402
 import os  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
@@ -132,6 +133,8 @@ RESTARTS = 2
 # Seconds in which a load balancer has noticed that an address is gone; it asks every half second.
 FORGET = 15.0
 LOG_LINES = 12
+# Share of the containers that are stopped at a time when there shall be fewer.
+LEAVE = 0.25
 # Seconds that a load balancer may be away, because it starts again.
 AWAY = 10.0
 
@@ -363,7 +366,8 @@ class Rollout:
             self.admit(late, late)
         done = 0
         total = max(0, self.service["replicas"] - len(current)) or len(old)
-        while step := next_step(len(current), len(old), self.service["replicas"], self.batch):
+        leave = max(1, math.ceil(len(running) * LEAVE))
+        while step := next_step(len(current), len(old), self.service["replicas"], self.batch, leave):
             if step.start:
                 self.check_room(step.start)
                 part = f" ({done + step.start} of {total})" if step.start < total else ""

@@ -37,15 +37,19 @@ def batch_size(text: str, replicas: int, cpus: int) -> int:
     return min(STARTS * cpus, max(1, math.ceil(replicas * int(match[1]) / 100)))
 
 
-def next_step(current: int, old: int, wanted: int, batch: int) -> Step | None:
+def next_step(current: int, old: int, wanted: int, batch: int, leave: int) -> Step | None:
     """Return the next step from ``current`` and ``old`` containers to ``wanted`` current ones; None: it is reached.
+
+    At most ``batch`` start at a time, and at most ``leave`` of those that nothing new stands in for stop.
 
     There are never fewer containers than wanted (or than there were), and never more than a batch above that.
     """
     if current < wanted:
         start = min(batch, wanted - current)
         return Step(start=start, retire_old=min(old, max(0, current + start + old - wanted)))
-    # Nothing has to be waited for any more: what is left over leaves together.
-    if old or current > wanted:
-        return Step(retire_old=old, retire_current=current - wanted)
+    # What is left over leaves a part at a time: to stop many containers at once slows down those that serve.
+    if old:
+        return Step(retire_old=min(old, leave))
+    if current > wanted:
+        return Step(retire_current=min(current - wanted, leave))
     return None

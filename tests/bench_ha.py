@@ -100,7 +100,7 @@ class Row:
         if self.by != "webstack" or self.kind in ("quiet", "database"):
             return ""
         if self.window.failed:
-            return f"{len(self.window.failed)} failed"
+            return self.window.describe()
         if self.kind == "fault":
             return f"worst {self.window.worst:.0f} ms" if self.window.worst >= WORST else ""
         limit = 2 * quiet.percentile(99) + SPARE
@@ -146,8 +146,9 @@ def draw(series: list[tuple[str, list[Row], list[Request]]], path: Path) -> None
         failed = [request for request in requests if not request.good]
         axis.scatter([r.begin - begin for r in good], [r.milliseconds for r in good], s=1, color="tab:blue", rasterized=True)
         axis.scatter([r.begin - begin for r in failed], [max(r.milliseconds, 1) for r in failed], s=8, color="tab:red")
-        for row in rows:
-            axis.axvspan(row.window.begin - begin, row.window.end - begin, color="0.9", zorder=0)
+        for place, row in enumerate(rows):
+            shade = "0.94" if place % 2 else "0.87"
+            axis.axvspan(row.window.begin - begin, row.window.end - begin, color=shade, zorder=0)
             axis.text(row.window.begin - begin, 30000, row.window.name, rotation=90, va="top", fontsize=7)
         axis.set(
             yscale="log",

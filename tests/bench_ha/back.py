@@ -1,7 +1,12 @@
-"""The back end of `make bench-ha`: asks the database, and answers as late as it is asked to (``/?delay=5``)."""
+"""The back end of `make bench-ha`: asks the database, and answers as late as it is asked to (``/?delay=5``).
+
+Each answer is sent in one piece, because an answer that has begun can be saved by no load balancer. It ends at once when
+it is told to and knows nothing of draining.
+"""
 
 import asyncio
 import os
+import signal
 import sys
 import time
 import urllib.parse
@@ -9,12 +14,12 @@ import urllib.parse
 # In the image of the sample, whose packages and modules it shares.
 sys.path.insert(0, "/srv")
 
-import uvicorn
 from app.database import create_pool
 from app.listen import listening_sockets
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+REASONS = {200: "OK", 503: "Service Unavailable"}
 pool = create_pool()
 
 
@@ -28,24 +33,34 @@ def ask_database() -> int:
     return 200
 
 
-async def app(scope: dict, _receive, send) -> None:
-    """Answer 200, or 503 while the database is away."""
-    if scope["type"] != "http":
-        return
-    status = 200
-    if scope["path"] != "/healthz":
-        query = urllib.parse.parse_qs(scope["query_string"].decode())
-        await asyncio.sleep(float(query.get("delay", ["0"])[0]))
-        status = await asyncio.to_thread(ask_database)
-    headers = [(b"content-type", b"text/plain"), *([(b"retry-after", b"2")] if status == 503 else [])]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"%d\n" % status})
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the GET requests of one connection, 503 while the database is away."""
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            target = urllib.parse.urlsplit(head.split(b" ", 2)[1].decode())
+            status = 200
+            if target.path != "/healthz":
+                await asyncio.sleep(float(urllib.parse.parse_qs(target.query).get("delay", ["0"])[0]))
+                status = await asyncio.to_thread(ask_database)
+            lines = [f"HTTP/1.1 {status} {REASONS[status]}", "Content-Type: text/plain", "Content-Length: 4"]
+            lines += ["Retry-After: 2"] if status == 503 else []
+            writer.write("\r\n".join([*lines, "", f"{status}\n"]).encode())
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        # The load balancer has closed a connection that it does not need any more.
+        writer.close()
+
+
+async def serve() -> None:
+    """Serve until SIGTERM."""
+    for listening in listening_sockets(int(os.environ["PORT"]), os.environ["LISTEN_NAME"]):
+        await asyncio.start_server(answer, sock=listening)
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await ended.wait()
 
 
 if __name__ == "__main__":
     time.sleep(float(os.environ.get("START_DELAY", "0")))
-    configuration = uvicorn.Config(
-        app, access_log=False, lifespan="off", timeout_keep_alive=75, timeout_graceful_shutdown=25
-    )
-    sockets = listening_sockets(int(os.environ["PORT"]), os.environ["LISTEN_NAME"])
-    uvicorn.Server(configuration).run(sockets=sockets)
+    asyncio.run(serve())

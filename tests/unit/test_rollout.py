@@ -17,11 +17,11 @@ from stack import PROJECT, wait_until
 COUNTS = st.integers(0, 60)
 
 
-@given(COUNTS, COUNTS, st.integers(1, 60), st.integers(1, 60))
-def test_every_way_ends_with_the_wanted_containers_and_none_is_missed_meanwhile(current, old, wanted, batch):
+@given(COUNTS, COUNTS, st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_every_way_ends_with_the_wanted_containers_and_none_is_missed_meanwhile(current, old, wanted, batch, leave):
     begin = current + old
     for _ in range(4 * (begin + wanted) + 1):
-        step = stack_rollout.next_step(current, old, wanted, batch)
+        step = stack_rollout.next_step(current, old, wanted, batch, leave)
         if step is None:
             break
         current += step.start
