@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 
 import pytest
 import stack_lock
@@ -170,7 +169,7 @@ def test_replacement_of_a_load_balancer_is_announced(stack, events):
 
 def test_watchdog_can_be_switched_off(stack, events):
     def running():
-        return subprocess.run(["pgrep", "-f", f"{stack.directory}/watchdog/watchdog.py"], check=False).returncode == 0
+        return bool(stack_lock.holder(stack.directory / "watchdog"))
 
     assert running()
     events.apply(watchdog_enabled=False)
