@@ -578,7 +578,9 @@ def broken(container: Container) -> str:
     if container.status in ("exited", "dead"):
         return f"has ended with exit code {container.exit_code}"
     if container.restarts >= RESTARTS:
-        return f"ends again and again (exit code {container.exit_code})"
+        # Between two attempts; during one the engine does not tell how the last one has ended.
+        code = f" (exit code {container.exit_code})" if container.exit_code else ""
+        return f"ends again and again{code}"
     if container.health == "unhealthy":
         return "is unhealthy"
     return ""
