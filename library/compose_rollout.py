@@ -121,6 +121,7 @@ from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_compose import filters  # noqa: E402
 from ansible.module_utils.stack_haproxy import Server, ask, read_servers, read_sessions, save_state  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
@@ -204,8 +205,7 @@ class Stack:
     def containers(self, *ids: str) -> list[Container]:
         """Return the containers with these ids that are still there, or all of the project."""
         if not ids:
-            label = f"--filter=label=com.docker.compose.project={self.project}"
-            ids = tuple(self.run("docker", "ps", "--all", "--quiet", "--no-trunc", label).split())
+            ids = tuple(self.run("docker", "ps", "--all", "--quiet", "--no-trunc", *filters(self.project)).split())
         if not ids:
             return []
         # One that is gone meanwhile is no failure.

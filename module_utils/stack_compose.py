@@ -6,12 +6,18 @@ import json
 import re
 
 
+def filters(project: str) -> list[str]:
+    """Return the options of ``docker ps`` for the containers of a project's services.
+
+    Those that somebody has started with ``docker compose run`` are that person's.
+    """
+    labels = (f"project={project}", "oneoff=False")
+    return [f"--filter=label=com.docker.compose.{label}" for label in labels]
+
+
 def list_command(project: str) -> list[str]:
-    """Return the command that lists every container of a project; ``read_list`` reads its output."""
-    return [
-        *("docker", "ps", "--all", "--no-trunc", "--format", "{{json .}}"),
-        *("--filter", f"label=com.docker.compose.project={project}"),
-    ]
+    """Return the command that lists every container of a project's services; ``read_list`` reads its output."""
+    return ["docker", "ps", "--all", "--no-trunc", "--format", "{{json .}}", *filters(project)]
 
 
 def read_list(output: str) -> list[dict]:

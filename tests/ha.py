@@ -80,11 +80,12 @@ class Window:
 class Load:
     """A load generator that runs beside what happens."""
 
-    def __init__(self, stack: Stack, rate: int = RATE, path: str = "/") -> None:
+    def __init__(self, stack: Stack, rate: int = RATE, path: str = "/", method: str = "GET") -> None:
         """Prepare requests for a path of a stack."""
         self._file = tempfile.NamedTemporaryFile("w+", suffix=".csv")  # noqa: SIM115 (closed when the load ends)
         bases = [f"{scheme}://{stack.address}:{stack.port(scheme)}" for scheme in ("http", "https")]
-        self._command = [sys.executable, str(PROJECT / "tests/bench_ha/load.py"), *bases, f"--rate={rate}", f"--path={path}"]
+        options = (f"--rate={rate}", f"--path={path}", f"--method={method}")
+        self._command = [sys.executable, str(PROJECT / "tests/bench_ha/load.py"), *bases, *options]
         self._rate = rate
         self._windows: list[Window] = []
         self.requests: list[Request] = []
@@ -177,8 +178,11 @@ class Events:
         self.apply()
 
     def roll_slow(self) -> None:
-        """Bring a new release of the front ends while a tenth of the requests takes 5 s."""
-        with Load(self.stack, SLOW_RATE, SLOW_PATH) as slow:
+        """Bring a new release of the front ends while a tenth of the requests takes 5 s.
+
+        These are POSTs: no load balancer may send them a second time, so only draining saves them.
+        """
+        with Load(self.stack, SLOW_RATE, SLOW_PATH, "POST") as slow:
             self.roll("fe")
         self.slow = slow.requests
 

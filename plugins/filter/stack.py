@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.common.yaml import yaml_load
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
@@ -69,6 +71,30 @@ def networks_outdated(
         if not same or (name in subnets and found[name]["subnets"] != [subnets[name]]):
             outdated.append(name)
     return outdated
+
+
+def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
+    """Tell whether each service has its containers, healthy where that is checked, on its networks and on no other.
+
+    Args:
+        rendered: the Compose file.
+        host: what the preflight found: containers of the project, and networks with the containers on them.
+    """
+    stack = yaml_load(rendered.encode())
+    wanted = {
+        (service, frozenset(definition["networks"])): definition.get("deploy", {}).get("replicas", 1)
+        for service, definition in stack["services"].items()
+    }
+    found = Counter(
+        (
+            container["service"],
+            frozenset(name for name, network in host["networks"].items() if container["name"] in network["containers"]),
+        )
+        for container in host["containers"]
+        # The status reads "Up 5 minutes (healthy)", without brackets if nothing is checked.
+        if container["state"] == "running" and not re.search(r"\((?!healthy)", container["status"])
+    )
+    return found == wanted and len(host["containers"]) == found.total()
 
 
 def stack_mounts(mounts: list[dict[str, Any]], project: str) -> list[dict[str, Any]]:
@@ -338,6 +364,7 @@ class FilterModule:
             "within_host": within_host,
             "network_definition": network_definition,
             "networks_outdated": networks_outdated,
+            "containers_complete": containers_complete,
             "stack_mounts": stack_mounts,
             "digest": digest,
             "duration_seconds": parse_duration,

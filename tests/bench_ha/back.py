@@ -34,7 +34,7 @@ def ask_database() -> int:
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer the GET requests of one connection, 503 while the database is away."""
+    """Answer the requests of one connection, which have no body; 503 while the database is away."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")

@@ -39,6 +39,7 @@ class Client(FastHttpUser):
     concurrency = CONCURRENCY
     connection_timeout = network_timeout = 60.0
     headers: ClassVar[dict[str, str]] = {}
+    method = "GET"
     path = "/"
     offsets: Iterator[float]
     stopped = gevent.event.Event()
@@ -61,13 +62,13 @@ class Client(FastHttpUser):
         """Send a request beside whatever is under way."""
         if not self.stopped.is_set():
             name = type(self).__name__
-            gevent.spawn(self.client.get, self.path, name=name, headers=self.headers, allow_redirects=False)
+            gevent.spawn(self.client.request, self.method, self.path, name=name, headers=self.headers, allow_redirects=False)
 
 
-def kinds(http: str, https: str, path: str, clients: int) -> list[type[Client]]:
+def kinds(http: str, https: str, method: str, path: str, clients: int) -> list[type[Client]]:
     """Return a class of clients for each kind of connection."""
     closing = {"Connection": "close"}
-    common = {"path": path, "offsets": (number / clients * PERIOD for number in itertools.count())}
+    common = {"method": method, "path": path, "offsets": (number / clients * PERIOD for number in itertools.count())}
     return [
         type(f"{scheme} {name}", (Client,), {"host": base, "headers": headers, **common})
         for scheme, base in (("https", https), ("http", http))
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("http", help="base of the requests by http")
     parser.add_argument("https", help="base of the requests by https")
     parser.add_argument("--rate", type=int, required=True, help="requests per second, a multiple of 20")
+    parser.add_argument("--method", default="GET", help="how it is asked for")
     parser.add_argument("--path", default="/", help="what is asked for")
     arguments = parser.parse_args()
     rows = csv.writer(sys.stdout)
@@ -91,7 +93,7 @@ def main() -> None:
         rows.writerow((f"{start_time:.6f}", name, status, f"{response_time:.3f}", str(exception or "").splitlines()[:1]))
 
     clients = round(arguments.rate * PERIOD)
-    environment = Environment(user_classes=kinds(arguments.http, arguments.https, arguments.path, clients))
+    environment = Environment(user_classes=kinds(arguments.http, arguments.https, arguments.method, arguments.path, clients))
     environment.events.request.add_listener(write)
     runner = environment.create_local_runner()
     runner.start(clients, spawn_rate=100)

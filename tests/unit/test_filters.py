@@ -32,6 +32,54 @@ def test_internal_networks_get_no_address_on_the_host():
     assert filters.network_definition({"internal": True}, None, {option: "false"})["driver_opts"] == {option: "false"}
 
 
+RENDERED = """
+x-common: &common {deploy: {resources: {}}}
+services:
+  fe-lb: {<<: *common, networks: {edge: {}, frontend: }}
+  fe: {networks: {frontend: }, deploy: {replicas: 2}}
+"""
+
+
+def complete_host():
+    """Return what a preflight finds where RENDERED runs."""
+    names = {"fe-lb-1": "fe-lb", "fe-1": "fe", "fe-2": "fe"}
+    return {
+        "containers": [
+            {"name": name, "service": service, "state": "running", "status": "Up 5 seconds (healthy)"}
+            for name, service in names.items()
+        ],
+        "networks": {"edge": {"containers": ["fe-lb-1"]}, "frontend": {"containers": sorted(names)}},
+    }
+
+
+def test_containers_are_complete_whether_or_not_their_health_is_checked():
+    host = complete_host()
+    assert filters.containers_complete(RENDERED, host)
+    host["containers"][1]["status"] = "Up 2 hours"
+    assert filters.containers_complete(RENDERED, host)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda host: host["containers"].pop(),
+        lambda host: host["containers"].append({**host["containers"][0], "service": "orphan"}),
+        lambda host: host["containers"].append({**host["containers"][1], "name": "fe-3"}),
+        lambda host: host["containers"][1].update(state="exited", status="Exited (1) 3 seconds ago"),
+        lambda host: host["containers"][1].update(status="Up 1 second (unhealthy)"),
+        lambda host: host["containers"][1].update(status="Up 1 second (health: starting)"),
+        lambda host: host["containers"][1].update(state="paused", status="Up 1 minute (Paused)"),
+        lambda host: host["networks"]["frontend"]["containers"].remove("fe-2"),
+        lambda host: host["networks"]["edge"]["containers"].append("fe-2"),
+    ],
+    ids=["missing", "orphan", "too many", "ended", "unhealthy", "starting", "paused", "off a network", "on another"],
+)
+def test_something_is_to_be_done(change):
+    host = complete_host()
+    change(host)
+    assert not filters.containers_complete(RENDERED, host)
+
+
 def test_limits_stay_within_the_host():
     assert filters.within_host({"cpus": "2.0", "memory": "1G"}, 1) == {"cpus": "1.0", "memory": "1G"}
     assert filters.within_host({"cpus": "0.5"}, 1) == {"cpus": "0.5"}

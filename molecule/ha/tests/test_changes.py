@@ -40,11 +40,14 @@ def changes(stack, tmp_path_factory):
 
 
 @pytest.fixture(scope="module", name="windows")
-def happened(events):
-    """Make every event, one after the other, under load; return what each has cost."""
+def happened(request, events):
+    """Make every event that a chosen test is about, one after the other, under load; return what each has cost."""
+    chosen = {item.callspec.params["name"] for item in request.session.items if "windows" in item.fixturenames}
     found = {}
     with Load(events.stack) as load:
         for name, event in {"quiet": Events.quiet, **PLANNED, **FAULTS}.items():
+            if name not in ("quiet", *chosen):
+                continue
             with load.event(name) as found[name]:
                 event(events)
             if name.startswith("rm"):
@@ -70,26 +73,41 @@ def test_fault_loses_no_get(windows, name, capsys):
     assert window.worst < WORST
 
 
-@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("name", ["roll fe with slow requests"])
+@pytest.mark.usefixtures("windows", "name")
 def test_requests_that_were_under_way_have_ended_well(events):
     assert len(events.slow) > SLOW_RATE
     assert all(request.good for request in events.slow), {request.status for request in events.slow}
     assert min(request.milliseconds for request in events.slow) > 5000
 
 
-@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("name", ["broken release"])
+@pytest.mark.usefixtures("windows", "name")
 def test_broken_release_is_refused_with_its_last_lines(events):
     assert re.search(r"ends again and again( \(exit code 3\))?\. What ran before goes on serving:", events.refusal)
     assert "This release is broken." in events.refusal
 
 
+@pytest.mark.parametrize("name", ["hanging fe", "hanging be"])
 @pytest.mark.usefixtures("windows")
-def test_hanging_replicas_were_restarted_and_the_status_says_so(stack, events):
+def test_hanging_replica_was_restarted_and_the_status_says_so(stack, events, name):
+    tier = name.split()[-1]
     events.until_all_serve()
     status = stack.playbook("status.yml").stdout
     assert "Watchdog: runs" in status
-    assert status.count("restarted: it did not answer (L7TOUT)") >= 2
-    assert "2 of 2 replicas of be get requests" in status
+    assert re.search(rf"{tier}-\d+ restarted: it did not answer \(L7TOUT\)", status)
+    assert f"2 of 2 replicas of {tier} get requests" in status
+
+
+def test_container_that_somebody_runs_beside_the_services_is_left_alone(stack, events):
+    file = str(stack.directory / "docker-compose.yml")
+    identity = run("docker", "compose", "--file", file, "run", "--detach", "be", "sleep", "600").stdout.strip()
+    try:
+        assert "changed=0" in events.apply().stdout
+        events.roll("be")
+        assert json.loads(run("docker", "inspect", identity).stdout)[0]["State"]["Running"]
+    finally:
+        run("docker", "rm", "--force", identity)
 
 
 def test_release_before_comes_back(stack, events):
