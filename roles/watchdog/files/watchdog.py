@@ -24,8 +24,9 @@ from stack_lock import LockError, held, holder
 INTERVAL = 0.2
 # Seconds after which a replica that is out is taken to hang: a check more, which one that has only been held up passes.
 CERTAIN = 0.3
-# The same while it is not certain: the connection is refused (it may be starting again by itself), it has work and waits
-# for the processor or the disk (it may be slow), or no other replica serves (the reason may lie elsewhere).
+# The same while it is not certain: the connection is refused (it may be starting again by itself), one of its threads has
+# run meanwhile, or waits for the processor or the disk (it may be slow, or the load balancer is), or no other replica
+# serves (the reason may lie elsewhere).
 PATIENCE = 10.0
 # Seconds from its start in which a replica that has never served is taken to be starting.
 START = 120.0
@@ -45,6 +46,8 @@ class Watchdog:
         self.folder, self.root, self.settings = folder, folder.parent, settings
         self.served: dict[str, set[str]] = {service["name"]: set() for service in settings["services"]}
         self.since: dict[tuple[str, str], float] = {}
+        # How often the threads of a replica had run when it was first found to be out.
+        self.marks: dict[tuple[str, str], int] = {}
         # Not forgotten when this program itself starts anew.
         self.restarted: dict[str, list[float]] = {}
         for event in self.events():
@@ -82,6 +85,7 @@ class Watchdog:
         }
         for server in down:
             self.since.setdefault((name, server.address), now)
+        self.marks = {key: value for key, value in self.marks.items() if key in self.since}
         # The last one that was restarted serves again, or has had its time.
         begun, fresh = self.settling.get(name, (0.0, set()))
         if up & fresh or now - begun > SETTLE:
@@ -93,6 +97,9 @@ class Watchdog:
             check = checks.get(server.name, "")
             waited = now - self.since[name, server.address]
             limit = CERTAIN if check in HANGING and up else PATIENCE
+            if check in HANGING and (name, server.address) not in self.marks:
+                found = self.find(name, server.address)
+                self.marks[name, server.address] = runs(found["State"]["Pid"]) if found else 0
             if check in HANGING + BROKEN and waited > limit and self.restart(name, server.address, check, waited):
                 return
 
@@ -108,8 +115,10 @@ class Watchdog:
         if address not in self.served[name] and age(container["State"]["StartedAt"]) < START:
             return False
         # Processes of a paused container seem to wait for the disk.
-        if waited < PATIENCE and not container["State"]["Paused"] and is_busy(container["State"]["Pid"]):
-            return False
+        if waited < PATIENCE and not container["State"]["Paused"]:
+            process = container["State"]["Pid"]
+            if is_busy(process) or runs(process) != self.marks.get((name, address)):
+                return False
         window, limit = self.settings["window"], self.settings["restarts"]
         now = time.time()
         times = [moment for moment in self.restarted.get(identity, []) if now - moment < window]
@@ -174,24 +183,49 @@ def addresses(container: dict) -> list[str]:
     return [network["IPAddress"] for network in networks if network.get("IPAddress")]
 
 
+def family(process: int) -> set[int]:
+    """Return a process and everything that it has started, directly or not."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            # It has ended meanwhile.
+            continue
+    found = {process}
+    while more := {number for number, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def threads(process: int, name: str) -> list[str]:
+    """Return a file of the kernel's (proc(5)) for each thread of a process and of what it has started."""
+    texts = []
+    for number in family(process):
+        try:
+            texts += [(thread / name).read_text() for thread in Path(f"/proc/{number}/task").iterdir()]
+        except OSError:
+            continue
+    return texts
+
+
 def is_busy(process: int) -> bool:
     """Tell whether a thread of a process, or of what it has started, runs or waits for the processor or the disk.
 
     One that hangs does neither: something has come for it, and it sleeps or is stopped.
     """
-    states: dict[int, tuple[int, set[str]]] = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            threads = [(thread / "stat").read_text().rpartition(")")[2].split() for thread in (path / "task").iterdir()]
-        except OSError:
-            # It has ended meanwhile.
-            continue
-        if threads:
-            states[int(path.name)] = (int(threads[0][1]), {fields[0] for fields in threads})
-    family = {process}
-    while more := {number for number, (parent, _) in states.items() if parent in family} - family:
-        family |= more
-    return any(states[number][1] & {"R", "D"} for number in family if number in states)
+    return any(text.rpartition(")")[2].split()[0] in "RD" for text in threads(process, "stat"))
+
+
+def runs(process: int) -> int:
+    """Return how often the threads of a process, and of what it has started, have begun or stopped to run so far.
+
+    Checks come several times a second. One that hangs does not even wake up for them; one that does has only been slow.
+    """
+    counts = [
+        line.split()[1] for text in threads(process, "status") for line in text.splitlines() if "_ctxt_switches" in line
+    ]
+    return sum(map(int, counts))
 
 
 def age(started: str) -> float:
