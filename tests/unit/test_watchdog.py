@@ -11,7 +11,12 @@ import watchdog
 from stack import wait_until
 
 # Two threads of which one wakes up several times a second, as a server does for health checks.
-WAKING = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\nprint(1, flush=True)\nwhile True: time.sleep(0.05)"
+WAKING = """
+import threading, time
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+print(1, flush=True)
+while True: time.sleep(0.05)
+"""
 SLEEPING = "import time\nprint(1, flush=True)\ntime.sleep(60)"
 
 
