@@ -21,19 +21,17 @@ def ask(path: Path, command: str, timeout: float = 10) -> str:
     Raises:
         OSError: nothing answers there within ``timeout`` seconds.
     """
-    # The address of a Unix socket holds 108 bytes, less than many paths: it is named from its folder.
-    before = os.open(".", os.O_RDONLY)
+    # The address of a Unix socket holds 108 bytes, less than many paths: its folder is named by a descriptor (proc(5)).
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
-        os.chdir(path.parent)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
-            connection.connect(path.name)
+            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
             connection.sendall(command.encode() + b"\n")
             connection.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
     finally:
-        os.fchdir(before)
-        os.close(before)
+        os.close(folder)
     return answer.decode(errors="replace")
 
 

@@ -1,9 +1,7 @@
 """Any number of front ends: found at once, all of them, and nobody else is touched."""
 
-import datetime
 import json
 import os
-import re
 import statistics
 import subprocess
 import threading
@@ -11,7 +9,7 @@ import time
 from collections import Counter
 
 import pytest
-from stack import run
+from stack_haproxy import ask, read_servers
 
 # A new replica shall be in rotation this soon after Docker calls it healthy, in seconds.
 DISCOVERY = 2
@@ -24,8 +22,8 @@ class Observer:
 
     def __init__(self, stack) -> None:
         self.stack = stack
-        self.begin = time.time()
         self.healthy: dict[str, float] = {}
+        self.in_rotation: dict[str, float] = {}
         self.statuses: Counter = Counter()
         self.stop = threading.Event()
 
@@ -34,13 +32,13 @@ class Observer:
         command = ["docker", "events", "--format", "{{json .}}", "--filter=event=health_status"]
         command += [f"--filter=label=com.docker.compose.project={self.stack.name}"]
         self.events = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.threads = [threading.Thread(target=self.listen), threading.Thread(target=self.send)]
+        self.threads = [threading.Thread(target=target) for target in (self.listen, self.look, self.send)]
         for thread in self.threads:
             thread.start()
         return self
 
     def __exit__(self, *_) -> None:
-        """End, and wait until both have noticed."""
+        """End, and wait until all threads have noticed."""
         self.stop.set()
         self.events.terminate()
         for thread in self.threads:
@@ -62,25 +60,19 @@ class Observer:
             except OSError as error:
                 self.statuses[str(error)] += 1
 
-    def in_rotation(self) -> dict[str, float]:
-        """Return when the load balancer took each address into rotation, as its log says."""
-        log = run("docker", "logs", "--timestamps", "--since", str(self.begin), self.stack.container("fe-lb")).stdout
-        addresses, since = {}, {}
-        for line in log.splitlines():
-            stamp, _, text = line.partition(" ")
-            if match := re.match(r"fe/(fe-\d+): IP changed from \S+ to '([0-9.]+)'", text):
-                addresses[match[1]] = match[2]
-            elif (match := re.match(r"Server fe/(fe-\d+) is UP", text)) and match[1] in addresses:
-                # Docker writes nanoseconds.
-                moment = datetime.datetime.fromisoformat(stamp[:26] + "+00:00").timestamp()
-                since.setdefault(addresses[match[1]], moment)
-        return since
+    def look(self) -> None:
+        """Note when the load balancer first sends requests to each address; its log may lose lines under load."""
+        socket = self.stack.directory / "fe-lb/run/master.sock"
+        while not self.stop.wait(0.1):
+            moment = time.time()
+            for server in read_servers(ask(socket, "@1 show servers state fe")):
+                if server.up:
+                    self.in_rotation.setdefault(server.address, moment)
 
     def delays(self, containers) -> list[float]:
         """Return the seconds from healthy to in rotation; below 0: the load balancer was faster than Docker."""
-        since = self.in_rotation()
         address = {c["Id"]: c["NetworkSettings"]["Networks"][f"{self.stack.name}_frontend"]["IPAddress"] for c in containers}
-        return sorted(since[address[c["Id"]]] - self.healthy[c["Id"]] for c in containers)
+        return sorted(self.in_rotation[address[c["Id"]]] - self.healthy[c["Id"]] for c in containers)
 
 
 def front_ends(stack):
