@@ -46,8 +46,8 @@ class Watchdog:
         self.folder, self.root, self.settings = folder, folder.parent, settings
         self.served: dict[str, set[str]] = {service["name"]: set() for service in settings["services"]}
         self.since: dict[tuple[str, str], float] = {}
-        # How often the threads of a replica had run when it was first found to be out.
-        self.marks: dict[tuple[str, str], int] = {}
+        # What the engine said of a replica when it was first found to be out, and how often its threads had run by then.
+        self.marks: dict[tuple[str, str], tuple[dict, int]] = {}
         # Not forgotten when this program itself starts anew.
         self.restarted: dict[str, list[float]] = {}
         for event in self.events():
@@ -99,13 +99,17 @@ class Watchdog:
             limit = CERTAIN if check in HANGING and up else PATIENCE
             if check in HANGING and (name, server.address) not in self.marks:
                 found = self.find(name, server.address)
-                self.marks[name, server.address] = runs(found["State"]["Pid"]) if found else 0
+                if found:
+                    self.marks[name, server.address] = (found, runs(found["State"]["Pid"]))
             if check in HANGING + BROKEN and waited > limit and self.restart(name, server.address, check, waited):
                 return
 
     def restart(self, name: str, address: str, check: str, waited: float) -> bool:
         """Restart the replica with an address, out for ``waited`` seconds, if that may be; tell whether it was."""
-        container = self.find(name, address)
+        # While it is certain no time is lost with asking again.
+        container, before = self.marks.get((name, address), ({}, 0))
+        if not container or waited > PATIENCE:
+            container = self.find(name, address)
         if not container:
             return False
         identity = container["Id"]
@@ -117,7 +121,7 @@ class Watchdog:
         # Processes of a paused container seem to wait for the disk.
         if waited < PATIENCE and not container["State"]["Paused"]:
             process = container["State"]["Pid"]
-            if is_busy(process) or runs(process) != self.marks.get((name, address)):
+            if is_busy(process) or runs(process) != before:
                 return False
         window, limit = self.settings["window"], self.settings["restarts"]
         now = time.time()
