@@ -61,7 +61,7 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
 
 PAUSE = 0.2
 
@@ -73,15 +73,6 @@ def read_containers(project: str) -> list[dict]:
         subprocess.CalledProcessError: the engine does not answer.
     """
     return read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=True).stdout)
-
-
-def condition(container: dict) -> str:
-    """Return ``well``, ``starting`` or ``troubled``."""
-    if container["state"] == "running":
-        if "(health: starting)" in container["status"]:
-            return "starting"
-        return "troubled" if "(unhealthy)" in container["status"] else "well"
-    return "starting" if container["state"] == "created" else "troubled"
 
 
 def wait(project: str, timeout: float, patience: float) -> tuple[list[dict], list[dict]]:

@@ -63,7 +63,7 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import Server, ask, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
@@ -85,16 +85,11 @@ def read_lines(path: Path) -> list[dict]:
         return []
 
 
-def condition(server: Server) -> str:
+def rotation(server: Server) -> str:
     """Return what a load balancer does with a server."""
     if server.up:
         return "gets requests"
     return "gets no new requests (drained)" if server.draining else "is out"
-
-
-def is_well(container: dict) -> bool:
-    """Tell whether a container runs, and is healthy as far as it can tell."""
-    return container["state"] == "running" and not any(word in container["status"] for word in ("unhealthy", "starting"))
 
 
 def report(parameters: dict) -> dict:
@@ -108,7 +103,7 @@ def report(parameters: dict) -> dict:
     if listed.returncode:
         raise OSError(f"The engine does not answer: {listed.stderr.strip()}")
     containers = sorted(read_list(listed.stdout), key=lambda item: item["name"])
-    well = bool(containers) and all(is_well(item) for item in containers)
+    well = bool(containers) and all(condition(item) == "well" for item in containers)
     lines = [f"{item['name']}: {item['status']}, {item['image']}" for item in containers] or ["Nothing runs."]
     for service in parameters["services"]:
         wanted = sum(item["service"] == service["name"] for item in containers)
@@ -122,7 +117,7 @@ def report(parameters: dict) -> dict:
         up = sum(server.up for server in servers)
         well = well and up == wanted
         lines.append(f"{service['balancer']}: {up} of {wanted} replicas of {service['name']} get requests")
-        lines += [f"  {server.address} {condition(server)}" for server in servers if not server.up]
+        lines += [f"  {server.address} {rotation(server)}" for server in servers if not server.up]
     busy = holder(root)
     if busy:
         lines.append(f"Now: {describe(busy)}")

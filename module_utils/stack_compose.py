@@ -41,6 +41,15 @@ def read_list(output: str) -> list[dict]:
     return containers
 
 
+def condition(container: dict) -> str:
+    """Return whether a container of ``read_list`` is ``well`` (as far as that is checked), ``starting`` or ``troubled``."""
+    if container["state"] == "running":
+        if "(health: starting)" in container["status"]:
+            return "starting"
+        return "troubled" if "(unhealthy)" in container["status"] else "well"
+    return "starting" if container["state"] == "created" else "troubled"
+
+
 def outdated_services(containers: list[dict], digests: str) -> list[str]:
     """Return the services of which a container is not what is rendered.
 

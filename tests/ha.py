@@ -19,6 +19,7 @@ from pathlib import Path
 from bench_lb import certificate
 from stack import PROJECT, Stack, wait_until
 from stack_haproxy import Server, ask, read_servers
+from stack_process import family
 
 # Requests per second, and those beside them that take long.
 RATE = 200
@@ -251,22 +252,7 @@ def kill_at(events: Events, gate: str) -> None:
     try:
         wait_until(lambda: f'"gate": "{gate}"' in journal.read_text()[seen:], 90)
     finally:
-        for item in descendants(process.pid):
+        for item in family(process.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(item, signal.SIGKILL)
         process.wait()
-
-
-def descendants(process: int) -> list[int]:
-    """Return a process and everything that it has started, directly or not."""
-    parents: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(path.parent.name))
-    found = [process]
-    for item in found:
-        found += parents.get(item, [])
-    return found

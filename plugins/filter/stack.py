@@ -16,6 +16,7 @@ from ansible.module_utils.common.yaml import yaml_load
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+from ansible.module_utils.stack_compose import condition  # noqa: E402
 from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size  # noqa: E402
 
 
@@ -91,8 +92,7 @@ def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
             frozenset(name for name, network in host["networks"].items() if container["name"] in network["containers"]),
         )
         for container in host["containers"]
-        # The status reads "Up 5 minutes (healthy)", without brackets if nothing is checked.
-        if container["state"] == "running" and not re.search(r"\((?!healthy)", container["status"])
+        if condition(container) == "well"
     )
     return found == wanted and len(host["containers"]) == found.total()
 

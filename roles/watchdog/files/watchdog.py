@@ -19,6 +19,7 @@ from types import FrameType
 
 from stack_haproxy import STOPPED, ask, read_checks, read_servers
 from stack_lock import LockError, held, holder
+from stack_process import family
 
 # Seconds between two looks at the load balancers.
 INTERVAL = 0.2
@@ -185,21 +186,6 @@ def addresses(container: dict) -> list[str]:
     """Return the addresses of a container."""
     networks = container["NetworkSettings"]["Networks"].values()
     return [network["IPAddress"] for network in networks if network.get("IPAddress")]
-
-
-def family(process: int) -> set[int]:
-    """Return a process and everything that it has started, directly or not."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            # It has ended meanwhile.
-            continue
-    found = {process}
-    while more := {number for number, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def threads(process: int, name: str) -> list[str]:
