@@ -70,4 +70,7 @@ bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, an
 bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the requests, beside plain Compose (ROUNDS=3: so often)
 	$(VENV)/bin/python tests/bench_ha.py --rounds $(ROUNDS)
 
-.PHONY: help up down status rollback check render venv lint test audit test-mutations docs bench bench-lb bench-ha
+bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
+	$(VENV)/bin/python tests/bench_monitoring.py
+
+.PHONY: help up down status rollback check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring

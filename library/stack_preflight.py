@@ -45,6 +45,10 @@ options:
     type: list
     elements: dict
     default: []
+  docker_socket:
+    description: The engine's socket, of which the group is told.
+    type: path
+    default: /var/run/docker.sock
   mounts:
     description: Sources of bind mounts, found out by the action plugin.
     type: list
@@ -94,6 +98,10 @@ uid:
   type: int
 gid:
   description: Group that deploys, on the host.
+  returned: always
+  type: int
+socket_group:
+  description: Number of the group that may use the engine's socket; none if there is no such socket.
   returned: always
   type: int
 stack_dir:
@@ -289,6 +297,14 @@ def read_tree(root: Path) -> dict[str, dict]:
     return tree
 
 
+def group_of(path: Path) -> int | None:
+    """Return the number of a file's group, or None if there is no such file."""
+    try:
+        return path.stat().st_gid
+    except OSError:
+        return None
+
+
 def read_text(path: Path) -> str:
     """Return the content of a file, or nothing if there is no such file."""
     try:
@@ -308,6 +324,7 @@ def main() -> None:
             "compose_minimum": {"type": "str", "required": True},
             "settings_only": {"type": "bool", "default": False},
             "images": {"type": "list", "elements": "str", "default": []},
+            "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "mounts": {"type": "list", "elements": "dict", "default": []},
         },
@@ -338,6 +355,7 @@ def main() -> None:
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
+        "socket_group": group_of(Path(parameters["docker_socket"])),
     }
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None

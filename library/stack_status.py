@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Say how a stack is: containers, what the load balancers see, restarts by the watchdog, releases."""
+"""Say how a stack is: a table of its services and containers, restarts by the watchdog, releases."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ module: stack_status
 short_description: Say how a stack is
 description:
   - Asks the engine, the load balancers, the watchdog and the journal of changes. Changes nothing.
+  - Looks twice, about two seconds apart, because rates and CPU can only be told of a time.
 options:
   project:
     description: Project name of Compose.
@@ -47,10 +48,11 @@ lines:
   returned: always
   type: list
   elements: str
-well:
-  description: Whether every container runs and is healthy, and every replica gets requests.
+problems:
+  description: A sentence for everything that is wrong; none if all is well.
   returned: always
-  type: bool
+  type: list
+  elements: str
 watchdog:
   description: Whether it C(runs), and its C(events), the newest last.
   returned: always
@@ -58,23 +60,133 @@ watchdog:
 """
 
 import json  # noqa: E402
+import re  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from datetime import datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
-from ansible.module_utils.stack_haproxy import Server, ask, read_servers  # noqa: E402
+from ansible.module_utils.stack_haproxy import Counts, Server, ask, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
 # Events and releases that are shown.
 NEWEST = 5
+# Containers of a service that are listed: those in trouble, then the busiest.
+LISTED = 10
+# The order in which a request comes to the services; others follow.
+SKETCH = ("fe-lb", "fe", "be-lb", "be", "db")
+HEADER = ("SERVICE", "WANTED", "HEALTHY", "SERVING", "AGE", "RESTARTS", "CPU", "MEMORY", "REQ/S", "FAILED/S", "IMAGE")
+UNITS = {"B": 1, "kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20, "GB": 1e9, "GiB": 2**30}
+
+
+@dataclass
+class Row:
+    """One container, or a service as the sum of its containers."""
+
+    name: str
+    image: str = ""
+    wanted: int | None = None
+    healthy: int = 0
+    # None: no load balancer sends it requests.
+    serving: int | None = None
+    started: float = 0.0
+    restarts: int = 0
+    # Processors, and bytes.
+    cpu: float = 0.0
+    memory: float = 0.0
+    # Requests, and those that failed, per second; None: nobody counts them.
+    rate: float | None = None
+    failed: float | None = None
+    trouble: str = ""
+
+    def cells(self, now: float, indent: str = "") -> tuple[str, ...]:
+        """Return what the table shows."""
+        return (
+            indent + self.name,
+            "" if self.wanted is None else str(self.wanted),
+            str(self.healthy) if self.wanted is not None else ("yes" if self.healthy else "no"),
+            "-"
+            if self.serving is None
+            else str(self.serving)
+            if self.wanted is not None
+            else ("yes" if self.serving else "no"),
+            duration(now - self.started) if self.started else "-",
+            str(self.restarts),
+            f"{self.cpu * 100:.0f} %",
+            f"{self.memory / 2**20:.0f} MiB",
+            amount(self.rate),
+            amount(self.failed),
+            self.trouble or self.image,
+        )
+
+
+@dataclass
+class Service:
+    """A service: how many containers it shall have, and those it has."""
+
+    name: str
+    wanted: int
+    rows: list[Row] = field(default_factory=list)
+
+    def total(self) -> Row:
+        """Return the row of the service itself."""
+        images = sorted({row.image for row in self.rows})
+        serving = [row.serving for row in self.rows if row.serving is not None]
+        rates = [row.rate for row in self.rows if row.rate is not None]
+        failed = [row.failed for row in self.rows if row.failed is not None]
+        return Row(
+            self.name,
+            ", ".join(images),
+            self.wanted,
+            sum(row.healthy for row in self.rows),
+            sum(serving) if serving else None,
+            min((row.started for row in self.rows if row.started), default=0.0),
+            sum(row.restarts for row in self.rows),
+            sum(row.cpu for row in self.rows),
+            sum(row.memory for row in self.rows),
+            sum(rates) if rates else None,
+            sum(failed) if failed else None,
+        )
+
+    def listed(self) -> list[Row]:
+        """Return the containers that are worth a line: of several, those in trouble first, then the busiest."""
+        if len(self.rows) < 2 and not any(row.trouble for row in self.rows):
+            return []
+        return sorted(self.rows, key=lambda row: (not row.trouble, -row.cpu))[:LISTED]
 
 
 def moment(seconds: float) -> str:
     """Return a time as people read it on the host."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def duration(seconds: float) -> str:
+    """Return so many seconds in the largest unit that they fill."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def amount(value: float | None) -> str:
+    """Return a rate, ``-`` if there is none."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def size(text: str) -> float:
+    """Return the bytes of an amount as ``docker stats`` writes it (``12.5MiB``); 0 if it says nothing."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]+)", text.strip())
+    return float(match[1]) * UNITS.get(match[2], 1) if match else 0.0
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Return lines with columns one under the other."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -85,11 +197,134 @@ def read_lines(path: Path) -> list[dict]:
         return []
 
 
-def rotation(server: Server) -> str:
-    """Return what a load balancer does with a server."""
-    if server.up:
-        return "gets requests"
-    return "gets no new requests (drained)" if server.draining else "is out"
+def trouble(container: dict) -> str:
+    """Return why a container is not well, as far as the engine knows; nothing if it is."""
+    found = condition(container)
+    if found == "well":
+        return ""
+    if container["state"] == "running":
+        return "starting" if found == "starting" else "unhealthy"
+    return container["status"].lower() if container["state"] == "exited" else container["state"]
+
+
+def run(*argv: str) -> str:
+    """Return what a command prints.
+
+    Raises:
+        OSError: it failed.
+    """
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"The engine does not answer: {done.stderr.strip()}")
+    return done.stdout
+
+
+def usage() -> dict[str, tuple[float, float]]:
+    """Return processors and bytes that each container of the host uses, by its name; takes about two seconds."""
+    # A container that ends meanwhile makes the command fail after it has told all others.
+    argv = ["docker", "stats", "--no-stream", "--format", "{{json .}}"]
+    found = {}
+    for line in subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines():
+        item = json.loads(line)
+        cpu = item["CPUPerc"].rstrip("%")
+        found[item["Name"]] = (float(cpu) / 100 if cpu != "--" else 0.0, size(item["MemUsage"].partition("/")[0]))
+    return found
+
+
+def wanted(file: Path) -> dict[str, int]:
+    """Return how many containers each service of the rendered file shall have; empty if there is no such file.
+
+    Raises:
+        OSError: Compose cannot read it.
+    """
+    if not file.exists():
+        return {}
+    model = json.loads(run("docker", "compose", "--file", str(file), "config", "--format", "json"))
+    return {name: item.get("deploy", {}).get("replicas", 1) for name, item in model["services"].items()}
+
+
+@dataclass
+class Balancer:
+    """What a load balancer says of the servers behind it, at one moment."""
+
+    time: float
+    servers: list[Server]
+    counts: dict[str, Counts]
+
+
+def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[str]]:
+    """Return what each load balancer says, by the service behind it, and a sentence for each that says nothing."""
+    found, problems = {}, []
+    for service in services:
+        try:
+            state = ask(root / service["socket"], f"@1 show servers state {service['name']}", timeout=2)
+            statistics = ask(root / service["socket"], "@1 show stat", timeout=2)
+        except OSError as error:
+            problems.append(f"{service['balancer']} does not answer ({error}).")
+            continue
+        servers = [server for server in read_servers(state) if server.address]
+        found[service["name"]] = Balancer(time.monotonic(), servers, read_counts(statistics))
+    return found, problems
+
+
+def rates(before: Balancer, after: Balancer, server: str) -> tuple[float, float]:
+    """Return requests and failed ones per second between two looks; a process that started anew has counted from 0."""
+    seconds = max(after.time - before.time, 0.1)
+    old, new = before.counts.get(server, Counts(0, 0)), after.counts.get(server, Counts(0, 0))
+    if new.requests < old.requests:
+        old = Counts(0, 0)
+    return (new.requests - old.requests) / seconds, max(0, new.failed - old.failed) / seconds
+
+
+def events_of(root: Path) -> list[dict]:
+    """Return what the watchdog has done, the newest last."""
+    return read_lines(root / "watchdog" / "events.jsonl")
+
+
+def examine(parameters: dict, root: Path) -> tuple[list[Service], list[str]]:
+    """Return every service with its containers, and what is wrong.
+
+    Raises:
+        OSError: the engine cannot be asked.
+    """
+    if not read_list(run(*list_command(parameters["project"]))):
+        return [], ["Nothing runs."]
+    before, _ = look(root, parameters["services"])
+    used = usage()
+    after, problems = look(root, parameters["services"])
+    # Last, so that it goes with what the load balancers have just said.
+    containers = read_list(run(*list_command(parameters["project"])))
+    numbers = wanted(root / "docker-compose.yml")
+    ids = [container["id"] for container in containers]
+    details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}
+    restarted = [event["id"] for event in events_of(root) if event["what"] == "restarted"]
+    balancers = {service["balancer"]: service["name"] for service in parameters["services"]}
+    services = {name: Service(name, number) for name, number in numbers.items()}
+    for container in sorted(containers, key=lambda item: item["name"]):
+        service = services.setdefault(container["service"], Service(container["service"], 0))
+        detail, (cpu, memory) = details[container["id"]], used.get(container["name"], (0.0, 0.0))
+        row = Row(container["name"], container["image"], cpu=cpu, memory=memory, trouble=trouble(container))
+        row.healthy = int(not row.trouble)
+        started = detail["State"]["StartedAt"].partition(".")[0].rstrip("Z")
+        row.started = datetime.fromisoformat(f"{started}+00:00").timestamp() if not started.startswith("0001") else 0.0
+        row.restarts = detail["RestartCount"] + restarted.count(container["id"])
+        addresses = {network["IPAddress"] for network in detail["NetworkSettings"]["Networks"].values()}
+        if behind := after.get(container["service"]):
+            server = next((item for item in behind.servers if item.address in addresses), None)
+            row.serving = int(bool(server and server.up))
+            if server and (first := before.get(container["service"])):
+                row.rate, row.failed = rates(first, behind, server.name)
+            if not row.serving and not row.trouble:
+                row.trouble = "drained" if server and server.draining else "gets no requests"
+        elif (tier := balancers.get(container["service"])) in after and tier in before:
+            row.rate, row.failed = rates(before[tier], after[tier], "FRONTEND")
+        service.rows.append(row)
+    for service in services.values():
+        if len(service.rows) < service.wanted:
+            problems.append(f"{service.name}: {len(service.rows)} of {service.wanted} containers are there.")
+        problems += [f"{row.name}: {row.trouble}." for row in service.rows if row.trouble]
+    shown = sorted(services.values(), key=lambda item: SKETCH.index(item.name) if item.name in SKETCH else len(SKETCH))
+    return shown, problems
 
 
 def report(parameters: dict) -> dict:
@@ -98,26 +333,22 @@ def report(parameters: dict) -> dict:
     Raises:
         OSError: the engine cannot be asked.
     """
-    root = Path(parameters["path"]).resolve()
-    listed = subprocess.run(list_command(parameters["project"]), capture_output=True, text=True, check=False)
-    if listed.returncode:
-        raise OSError(f"The engine does not answer: {listed.stderr.strip()}")
-    containers = sorted(read_list(listed.stdout), key=lambda item: item["name"])
-    well = bool(containers) and all(condition(item) == "well" for item in containers)
-    lines = [f"{item['name']}: {item['status']}, {item['image']}" for item in containers] or ["Nothing runs."]
-    for service in parameters["services"]:
-        wanted = sum(item["service"] == service["name"] for item in containers)
-        try:
-            state = ask(root / service["socket"], f"@1 show servers state {service['name']}", timeout=2)
-        except OSError as error:
-            lines.append(f"{service['balancer']}: does not answer ({error})")
-            well = False
-            continue
-        servers = [server for server in read_servers(state) if server.address]
-        up = sum(server.up for server in servers)
-        well = well and up == wanted
-        lines.append(f"{service['balancer']}: {up} of {wanted} replicas of {service['name']} get requests")
-        lines += [f"  {server.address} {rotation(server)}" for server in servers if not server.up]
+    root, now = Path(parameters["path"]).resolve(), time.time()
+    services, problems = examine(parameters, root)
+    rows = [HEADER]
+    for service in services:
+        rows.append(service.total().cells(now))
+        listed = service.listed()
+        alike = len({row.image for row in service.rows}) == 1
+        for row in listed:
+            # Said once, in the line of the service.
+            row.image = "" if alike else row.image
+            rows.append(row.cells(now, "  "))
+        if listed and len(service.rows) > len(listed):
+            more = f"  and {len(service.rows) - len(listed)} more"
+            rows.append((more, *[""] * (len(HEADER) - 1)))
+    lines = table(rows) if len(rows) > 1 else []
+    lines.append("")
     busy = holder(root)
     if busy:
         lines.append(f"Now: {describe(busy)}")
@@ -126,7 +357,7 @@ def report(parameters: dict) -> dict:
         last = journal[-1]
         lines.append(f"Last change of containers: {moment(last['time'])} {last['service']}: {last['text']}")
     runs = bool(holder(root / "watchdog"))
-    events = read_lines(root / "watchdog" / "events.jsonl")
+    events = events_of(root)
     lines.append(f"Watchdog: {'runs' if runs else 'does not run'}, {len(events)} events")
     lines += [f"  {moment(e['time'])} {e['container']} {e['what']}: {e['why']}" for e in events[-NEWEST:]]
     index = read_index(root)
@@ -135,7 +366,7 @@ def report(parameters: dict) -> dict:
         lines.append(
             f"Release {item['number']}{' (the last one)' if item is index[-1] else ''}: {moment(item['time'])}, {images}"
         )
-    return {"changed": False, "lines": lines, "well": well, "watchdog": {"runs": runs, "events": events}}
+    return {"changed": False, "lines": lines, "problems": problems, "watchdog": {"runs": runs, "events": events}}
 
 
 def main() -> None:

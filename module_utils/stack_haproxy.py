@@ -93,6 +93,26 @@ def read_sessions(statistics: str, backend: str) -> dict[str, int]:
     return {row["svname"]: int(row["scur"] or 0) for row in rows if row["pxname"] == backend}
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Requests since the process has started, and those that ended with a status of 5xx or without an answer."""
+
+    requests: int
+    failed: int
+
+
+def read_counts(statistics: str) -> dict[str, Counts]:
+    """Return the requests of each server and of the application's frontend, from an answer to ``show stat``."""
+    found = {}
+    for row in csv.DictReader(statistics.lstrip("# ").splitlines()):
+        number = {key: int(row[key] or 0) for key in ("stot", "req_tot", "hrsp_5xx", "econ", "eresp")}
+        if row["type"] == "0" and row["pxname"] == "application":
+            found["FRONTEND"] = Counts(number["req_tot"], number["hrsp_5xx"])
+        elif row["type"] == "2":
+            found[row["svname"]] = Counts(number["stot"], number["hrsp_5xx"] + number["econ"] + number["eresp"])
+    return found
+
+
 def read_checks(statistics: str, backend: str) -> dict[str, str]:
     """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
     rows = csv.DictReader(statistics.lstrip("# ").splitlines())

@@ -37,7 +37,13 @@ WIRING_MARK = "# --- wiring"
 UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
 DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 # Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
-OWN_PREFIXES = ("fe_", "be_", "lb_", "database_", "watchdog_", "frontend_", "backend_", "load_balancer_", "image_", "stack_")
+OWN_PREFIXES = (
+    *("fe_", "be_", "lb_", "database_", "watchdog_", "monitoring_"),
+    *("frontend_", "backend_", "load_balancer_", "image_", "stack_"),
+)
+# Settings that are ports of 127.0.0.1.
+MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
+THRESHOLDS = ("certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
 
 TYPES = {
     "int": (check_type_int, "a whole number"),
@@ -181,8 +187,8 @@ def unknown_settings(names: set[str], known: set[str], settings: set[str]) -> li
 
 
 def shown(name: str, value: Any) -> str:
-    """Return a value as messages quote it; a password is not quoted."""
-    return "what is given" if name.endswith("password") else repr(value)
+    """Return a value as messages quote it; a secret is not quoted."""
+    return "what is given" if name.endswith(("password", "webhook_url")) else repr(value)
 
 
 def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -267,10 +273,54 @@ def check_replicas(values: dict) -> list[str]:
 def check_ports(values: dict) -> list[str]:
     """Check every port setting, and that no port of the host is used twice."""
     problems = []
-    for name in ("http_port", "https_port", "fe_port", "be_port", "be_lb_port"):
+    for name in ("http_port", "https_port", *MONITORING_PORTS, "fe_port", "be_port", "be_lb_port"):
         problems += _between(values, name, 1, 65535, "a port")
-    if "http_port" in values and values["http_port"] == values.get("https_port"):
-        problems.append(f"https_port: {values['https_port']} is http_port as well; give them different ports.")
+    taken: dict[int, str] = {}
+    for name in ("http_port", "https_port", *monitoring_ports(values)):
+        other = taken.setdefault(values[name], name) if name in values else name
+        if other != name:
+            problems.append(f"{name}: {values[name]} is {other} as well; give them different ports.")
+    return problems
+
+
+def monitoring_ports(values: dict) -> list[str]:
+    """Return the settings of those ports that monitoring publishes."""
+    if not values.get("monitoring_enabled", True):
+        return []
+    return [name for name in MONITORING_PORTS if values.get("monitoring_grafana") or name != "monitoring_grafana_port"]
+
+
+def published_ports(values: dict) -> list[tuple[str, str, str]]:
+    """Return the ports of the host that a deployment publishes: setting, address and protocol."""
+    ports = [(name, values["bind_address"], "tcp") for name in ("http_port", "https_port")]
+    if values["http3_enabled"]:
+        ports.append(("https_port", values["bind_address"], "udp"))
+    return ports + [(name, "127.0.0.1", "tcp") for name in monitoring_ports(values)]
+
+
+def check_monitoring(values: dict) -> list[str]:
+    """Check what Prometheus and Alertmanager are configured with."""
+    problems = _between(values, "monitoring_interval", 1, 300, "seconds")
+    problems += _matches(values, "monitoring_retention", r"[1-9][0-9]*(?:h|d|w|y)", "a duration of one unit like 15d or 2w")
+    problems += _matches(values, "monitoring_retention_size", r"[1-9][0-9]*(?:MB|GB|TB)", "an amount of disk space like 1GB")
+    problems += _matches(
+        values, "monitoring_alert_webhook_url", r"(?:https?://\S+)?", "a URL that begins with http, or nothing"
+    )
+    problems += _matches(values, "monitoring_docker_socket", r"/\S+", "an absolute path")
+    thresholds = values.get("monitoring_alert_thresholds") or {}
+    for key, value in thresholds.items():
+        if key not in THRESHOLDS:
+            problems.append(f"monitoring_alert_thresholds: {key!r} is no threshold; use {', '.join(THRESHOLDS)}.")
+            continue
+        try:
+            valid = not isinstance(value, bool) and 0 < float(value) <= (1 if key.endswith("share") else 10**6)
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
+            wanted = "a share from 0 to 1" if key.endswith("share") else "a positive number"
+            problems.append(f"monitoring_alert_thresholds.{key}: {value!r} is out of range; give {wanted}.")
+    for key in sorted(set(THRESHOLDS) - set(thresholds)) if thresholds else []:
+        problems.append(f"monitoring_alert_thresholds: {key} is missing; give all of {', '.join(THRESHOLDS)}.")
     return problems
 
 
@@ -287,6 +337,8 @@ def check_names(values: dict) -> list[str]:
     problems += _matches(values, "database_password", r"[^\r\n]*", "a password without line breaks")
     if values.get("database_user") == "root":
         problems.append("database_user: root is the server's own account; give the application another name.")
+    if values.get("database_user") == "exporter":
+        problems.append("database_user: exporter is the account of monitoring; give the application another name.")
     problems += _matches(values, "image_registry", r"(?:[A-Za-z0-9.:_/-]+/)?", "a prefix that ends with /, or nothing")
     try:
         ipaddress.ip_address(values.get("bind_address", "127.0.0.1"))
@@ -326,7 +378,14 @@ def mount_source(source: Any, project: str) -> str:
 def check_containers(values: dict) -> list[str]:
     """Check limits, reservations, environment, capabilities and mounts of the containers."""
     problems = []
-    for name in ("fe_limits", "be_limits", "lb_limits", "database_limits"):
+    for name in (
+        "fe_limits",
+        "be_limits",
+        "lb_limits",
+        "database_limits",
+        "monitoring_prometheus_limits",
+        "monitoring_limits",
+    ):
         limits = values.get(name)
         if limits is None:
             continue
@@ -343,6 +402,8 @@ def check_containers(values: dict) -> list[str]:
                 problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")
     for tier in ("fe", "be", "lb", "database"):
         problems += _check_reservation(tier, values)
+    if "monitoring_memory_reservation" in values:
+        problems += _size("monitoring_memory_reservation", values["monitoring_memory_reservation"])
     for tier in ("fe", "be"):
         for key, value in (values.get(f"{tier}_environment") or {}).items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
@@ -465,6 +526,7 @@ def check_settings(values: dict, project: Path) -> list[str]:
         + check_names(values)
         + check_containers(values)
         + check_load_balancers(values)
+        + check_monitoring(values)
         + check_files(values, project)
     )
 
@@ -476,6 +538,7 @@ def memory_needed(values: dict) -> int:
         + values["be_replicas"] * parse_size(values["be_memory_reservation"])
         + 2 * parse_size(values["lb_memory_reservation"])
         + parse_size(values["database_memory_reservation"])
+        + (parse_size(values["monitoring_memory_reservation"]) if values["monitoring_enabled"] else 0)
     )
 
 
@@ -506,6 +569,11 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         problems.append(
             f"{tier}_replicas: all containers are counted with {needed / 2**30:.1f} GiB of memory and the host can give"
             f" {limit / 2**30:.1f} GiB; lower {tier}_replicas, or {tier}_memory_reservation if a replica needs less."
+        )
+    if values["monitoring_enabled"] and host["socket_group"] is None:
+        problems.append(
+            f"monitoring_docker_socket: {values['monitoring_docker_socket']} does not exist on the host; give the engine's"
+            " socket (docker context inspect shows it), or set monitoring_enabled=false."
         )
     for port in host["ports"]:
         if port["problem"]:

@@ -19,7 +19,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 NAME = "webstack-bench"
 DIRECTORY = Path("~/.local/share").expanduser() / NAME
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
-SETTINGS = ["-e", f"stack_name={NAME}", "-e", "image_prefix=webstack", "-e", "http_port=18095", "-e", "https_port=18495"]
+PORTS = {"http_port": 18095, "https_port": 18495, "monitoring_console_port": 18091, "monitoring_prometheus_port": 18090}
+VALUES = {"stack_name": NAME, "image_prefix": "webstack", **PORTS}
+SETTINGS = [word for name, value in VALUES.items() for word in ("-e", f"{name}={value}")]
 ONE_TASK = """
 - hosts: localhost
   gather_facts: false

@@ -15,8 +15,26 @@ NETWORKS = {
     "fe": {"frontend", "middle"},
     "be-lb": {"middle", "backend", "be-lb-metrics"},
     "be": {"backend", "data"},
-    "db": {"data"},
+    "db": {"data", "db-exporter"},
+    "prometheus": {"monitoring", "fe-lb-metrics", "be-lb-metrics", "db-metrics", "container-metrics"},
+    "console": {"monitoring"},
+    "container-exporter": {"container-metrics", "docker-api", "fe-lb-metrics", "be-lb-metrics"},
+    "docker-api": {"docker-api"},
+    "mysql-exporter": {"db-metrics", "db-exporter"},
+    "alertmanager": {"monitoring", "alerts"},
+    "grafana": {"monitoring"},
+    "cadvisor": {"container-metrics"},
 }
+# Networks that are not internal: two publish ports, and from one alerts are sent.
+OPEN = {"edge", "monitoring", "alerts"}
+# Ports that are published, by service; those of monitoring on loopback whatever the settings say.
+PUBLISHED = {
+    "fe-lb": {"8080/tcp", "8443/tcp", "8443/udp"},
+    "prometheus": {"9090/tcp"},
+    "console": {"9091/tcp"},
+    "grafana": {"3000/tcp"},
+}
+LOOPBACK = "127.0.0.1"
 
 
 def identity(container: dict) -> tuple[str, str]:
@@ -77,7 +95,8 @@ def mounts(container: dict, settings: dict[str, Any]) -> Iterator[str]:
     own |= {mount["target"] for mount in settings.get(f"{service}_mounts", []) if not mount.get("read_only", True)}
     for mount in container["Mounts"]:
         if mount["Source"].rpartition("/")[2] in ("docker.sock", "containerd.sock"):
-            yield f"mounts the engine's socket {mount['Source']}"
+            if service != "docker-api":
+                yield f"mounts the engine's socket {mount['Source']}"
         elif mount["Type"] == "bind" and mount["RW"] and mount["Destination"] not in own:
             yield f"can write to {mount['Source']} of the host"
     if service == "db":
@@ -99,13 +118,14 @@ def networks(container: dict, settings: dict[str, Any]) -> Iterator[str]:
 def published(container: dict, settings: dict[str, Any]) -> Iterator[str]:
     """Say which ports it publishes that it must not, or on which other address than bind_address."""
     service = identity(container)[1]
-    wanted = {"8080/tcp", "8443/tcp", "8443/udp"} if service == "fe-lb" else set()
+    wanted = PUBLISHED.get(service, set())
+    address = settings["bind_address"] if service == "fe-lb" else LOOPBACK
     for port, bindings in (container["HostConfig"]["PortBindings"] or {}).items():
         for binding in bindings or []:
             if port not in wanted:
                 yield f"publishes port {port}"
-            elif binding["HostIp"] != settings["bind_address"]:
-                yield f"publishes port {port} on {binding['HostIp'] or 'every address'}, not on {settings['bind_address']}"
+            elif binding["HostIp"] != address:
+                yield f"publishes port {port} on {binding['HostIp'] or 'every address'}, not on {address}"
 
 
 RULES = {

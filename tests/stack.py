@@ -128,9 +128,26 @@ class Stack:
         return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=everything)
 
     def port(self, scheme: str) -> int:
-        """Return the published port of http or https."""
-        target = {"http": 8080, "https": 8443}[scheme]
-        return next(int(p["published"]) for p in self.model["services"]["fe-lb"]["ports"] if p["target"] == target)
+        """Return the published port of http, https, Prometheus or the console."""
+        edge = {"http": ("fe-lb", 8080), "https": ("fe-lb", 8443)}
+        service, target = {**edge, "prometheus": ("prometheus", 9090), "console": ("console", 9091)}[scheme]
+        return next(int(p["published"]) for p in self.model["services"][service]["ports"] if p["target"] == target)
+
+    def query(self, expression: str) -> list[dict]:
+        """Return the series that Prometheus has for an expression: labels (metric) and time with value (value)."""
+        parameters = urllib.parse.urlencode({"query": expression})
+        connection = http.client.HTTPConnection("127.0.0.1", self.port("prometheus"), timeout=10)
+        try:
+            connection.request("GET", f"/api/v1/query?{parameters}")
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        assert answer["status"] == "success", f"{expression}: {answer.get('error')}"
+        return answer["data"]["result"]
+
+    def values(self, expression: str, label: str = "name") -> dict[str, float]:
+        """Return what Prometheus has for an expression, by a label."""
+        return {series["metric"].get(label, ""): float(series["value"][1]) for series in self.query(expression)}
 
     def request(self, method: str = "GET", path: str = "/", scheme: str = "http", port: int = 0, **options) -> Answer:
         """Send one request to the edge on a connection of its own; the certificate is not verified."""
@@ -160,11 +177,16 @@ class Stack:
         return {self.request(port=port).element(element) for _ in range(requests)}
 
 
-@pytest.fixture(scope="session", name="stack")
-def deployment() -> Stack:
-    """Return the deployment of the Molecule scenario that is running; this module is a plugin of its tests."""
+def current() -> Stack:
+    """Return the deployment of the Molecule scenario that is running."""
     scenario = os.environ["MOLECULE_SCENARIO_NAME"]
     own = PROJECT / "molecule" / scenario / "inventory"
     # Settings that go with an inventory of its own stand for another machine than this one.
     shared = [] if (own / "group_vars").exists() else [PROJECT / "molecule/shared/inventory/hosts.yml"]
     return Stack(f"webstack-test-{scenario}", shared + [path for path in (own / "hosts.yml",) if path.exists()])
+
+
+@pytest.fixture(scope="session", name="stack")
+def deployment() -> Stack:
+    """Hand tests the deployment; this module is their plugin."""
+    return current()

@@ -42,10 +42,10 @@ class ActionModule(ActionBase):
         if arguments.get("settings_only"):
             return result
         arguments["ports"] = [
-            {"setting": name, "port": values[name], "address": values["bind_address"], "protocol": protocol}
-            for name, protocol in (("http_port", "tcp"), ("https_port", "tcp"), ("https_port", "udp"))
-            if protocol == "tcp" or values["http3_enabled"]
+            {"setting": name, "port": values[name], "address": address, "protocol": protocol}
+            for name, address, protocol in stack_settings.published_ports(values)
         ]
+        arguments["docker_socket"] = values["monitoring_docker_socket"]
         arguments["mounts"] = [
             # Relative to the checkout where that is on the same machine; as it is elsewhere.
             {"setting": f"{tier}_mounts", "source": stack_settings.mount_source(mount["source"], str(project))}

@@ -46,9 +46,13 @@ def network_definition(network: dict[str, Any], subnet: str | None, options: dic
     ``internal`` alone still lets a container reach the host by the bridge's own address, so an
     internal bridge gets none. The other kind publishes ports and needs that address, but nobody on it
     has to open connections to the outside: without masquerading none of them gets an answer.
+    Only a network that is ``outbound`` is for that.
     """
     bridge = "com.docker.network.bridge."
-    driver_options = {f"{bridge}inhibit_ipv4": "true"} if network["internal"] else {f"{bridge}enable_ip_masquerade": "false"}
+    if network["internal"]:
+        driver_options = {f"{bridge}inhibit_ipv4": "true"}
+    else:
+        driver_options = {f"{bridge}enable_ip_masquerade": str(network.get("outbound", False)).lower()}
     driver_options |= {key: str(value) for key, value in options.items()}
     result: dict[str, Any] = {"driver": "bridge", "internal": network["internal"], "driver_opts": driver_options}
     if subnet:
@@ -94,7 +98,7 @@ def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
         for container in host["containers"]
         if condition(container) == "well"
     )
-    return found == wanted and len(host["containers"]) == found.total()
+    return found == wanted and len(host["containers"]) == found.total() and set(host["networks"]) <= set(stack["networks"])
 
 
 def stack_mounts(mounts: list[dict[str, Any]], project: str) -> list[dict[str, Any]]:
@@ -161,6 +165,13 @@ def certificate_expires_within(pem: str, days: int) -> bool:
     except ValueError:
         return True
     return certificate.not_valid_after_utc <= datetime.now(UTC) + timedelta(days=days)
+
+
+def certificate_end(pem: str) -> int:
+    """Return until when a PEM certificate is valid, in seconds of the epoch."""
+    from cryptography import x509
+
+    return int(x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp())
 
 
 def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]:
@@ -241,7 +252,7 @@ def image_names(
 
     Args:
         platform: images of the project: ``official`` and ``debian`` name of each.
-        applications: images of the user: ``image`` or ``source`` of each.
+        applications: images of the user: ``image`` or ``source`` of each, perhaps the ``setting`` that names it.
         registry: prefix of pulled images.
         prefix: prefix of platform images that are built here.
         stack: prefix of application images that are built here.
@@ -259,7 +270,8 @@ def image_names(
     for name, application in applications.items():
         if application["image"]:
             reference = local_reference(registry_reference(str(application["image"]), registry))
-            names[name] = {"registry": reference, "debian": reference, "setting": f"{name}_image"}
+            setting = application.get("setting", f"{name}_image")
+            names[name] = {"registry": reference, "debian": reference, "setting": setting}
             continue
         source = str(Path(str(application["source"])).expanduser())
         content = build_context_digest(source, project, platform["python"])
@@ -375,6 +387,7 @@ class FilterModule:
             "images_missing": images_missing,
             "data_volume_names": data_volume_names,
             "data_volume_problem": data_volume_problem,
+            "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,
             "self_signed_certificate": self_signed_certificate,
         }

@@ -8,7 +8,8 @@ import ansible.module_utils
 
 PROJECT = Path(__file__).parents[2]
 ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
-sys.path[:0] = [str(PROJECT / folder) for folder in ("library", "module_utils", "tests", "roles/watchdog/files")]
+FOLDERS = ("library", "module_utils", "tests", "files/images/monitoring", "roles/watchdog/files")
+sys.path[:0] = [str(PROJECT / folder) for folder in FOLDERS]
 
 # Plugins have names that others have too, so they are loaded under ones of their own.
 for name, path in (("stack_filters", "plugins/filter/stack.py"), ("config_tree_action", "plugins/action/config_tree.py")):

@@ -37,6 +37,7 @@ x-common: &common {deploy: {resources: {}}}
 services:
   fe-lb: {<<: *common, networks: {edge: {}, frontend: }}
   fe: {networks: {frontend: }, deploy: {replicas: 2}}
+networks: {edge: {}, frontend: {}}
 """
 
 
@@ -71,8 +72,20 @@ def test_containers_are_complete_whether_or_not_their_health_is_checked():
         lambda host: host["containers"][1].update(state="paused", status="Up 1 minute (Paused)"),
         lambda host: host["networks"]["frontend"]["containers"].remove("fe-2"),
         lambda host: host["networks"]["edge"]["containers"].append("fe-2"),
+        lambda host: host["networks"].update(left={"containers": []}),
     ],
-    ids=["missing", "orphan", "too many", "ended", "unhealthy", "starting", "paused", "off a network", "on another"],
+    ids=[
+        "missing",
+        "orphan",
+        "too many",
+        "ended",
+        "unhealthy",
+        "starting",
+        "paused",
+        "off a network",
+        "on another",
+        "a network too many",
+    ],
 )
 def test_something_is_to_be_done(change):
     host = complete_host()

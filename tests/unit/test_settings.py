@@ -101,3 +101,27 @@ def test_a_password_is_never_quoted(secret):
     assert wrong_type
     assert wrong_form
     assert secret not in str(wrong_type + wrong_form)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"monitoring_interval": 0}, "monitoring_interval: 0 is out of range"),
+        ({"monitoring_retention": "2 weeks"}, "monitoring_retention: '2 weeks' is not valid"),
+        ({"monitoring_retention_size": "lots"}, "monitoring_retention_size: 'lots' is not valid"),
+        ({"monitoring_alert_webhook_url": "mail@example.com"}, "monitoring_alert_webhook_url:"),
+        ({"monitoring_docker_socket": "docker.sock"}, "monitoring_docker_socket: 'docker.sock' is not valid"),
+        ({"monitoring_alert_thresholds": {"errors": 1}}, "'errors' is no threshold"),
+        ({"monitoring_alert_thresholds": {"error_share": 5}}, "monitoring_alert_thresholds.error_share: 5 is out of range"),
+        ({"monitoring_alert_thresholds": {"error_share": 0.5}}, "monitoring_alert_thresholds: latency_p95 is missing"),
+        ({"monitoring_console_port": 80, "http_port": 80}, "monitoring_console_port: 80 is http_port as well"),
+    ],
+)
+def test_settings_of_monitoring(values, words):
+    assert any(words in problem for problem in settings.check_monitoring(values) + settings.check_ports(values))
+
+
+def test_thresholds_of_the_defaults_are_all_there_are():
+    defaults = settings.read_settings(PROJECT)["monitoring_alert_thresholds"].default
+    assert sorted(defaults) == sorted(settings.THRESHOLDS)
+    assert not settings.check_monitoring({"monitoring_alert_thresholds": defaults})

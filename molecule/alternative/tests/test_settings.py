@@ -20,6 +20,12 @@ ELSEWHERE = {
     "be_source": "reconverge",
     "image_registry": "registry",
     "watchdog_enabled": "ha",
+    "monitoring_enabled": "default",
+    # Rendered in the scenario default; their images can only be had from a registry.
+    "monitoring_grafana": "default",
+    "monitoring_grafana_port": "default",
+    "monitoring_grafana_password": "default",
+    "monitoring_cadvisor": "default",
     # They reach the builds alone, which all scenarios share.
     "image_refresh": "nowhere: it would build every image anew",
     "image_debian_mirror": "nowhere: it needs a second mirror",
@@ -27,7 +33,7 @@ ELSEWHERE = {
     "image_ca_bundle": "nowhere: it needs a second bundle",
 }
 # Set for every scenario.
-SHARED = {"stack_name", "image_prefix", "http_port", "https_port"}
+SHARED = {"stack_name", "image_prefix", "http_port", "https_port", "monitoring_console_port", "monitoring_prometheus_port"}
 
 
 def test_every_other_setting_differs():

@@ -8,7 +8,18 @@ from stack import PROJECT, run
 from stack_haproxy import ask, version
 
 EDITS = yaml.safe_load((PROJECT / "tests/edits.yml").read_text())["edits"]
-SERVICES = ("fe-lb", "fe", "be-lb", "be", "db")
+SERVICES = (
+    "fe-lb",
+    "fe",
+    "be-lb",
+    "be",
+    "db",
+    "prometheus",
+    "console",
+    "container-exporter",
+    "docker-api",
+    "mysql-exporter",
+)
 
 
 class State:
@@ -29,6 +40,8 @@ class State:
             if old == new:
                 if self.configuration.get(service) != later.configuration.get(service):
                     found[service] = "reloaded"
+            elif not new:
+                found[service] = "removed"
             elif old < new:
                 found[service] = "more"
             elif new < old:

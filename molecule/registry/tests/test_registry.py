@@ -5,7 +5,14 @@ import json
 import pytest
 from stack import run
 
-OFFICIAL = {"fe-lb": "haproxy:3.2", "be-lb": "haproxy:3.2", "db": "mysql:9.7"}
+OFFICIAL = {
+    "fe-lb": "haproxy:3.2",
+    "be-lb": "haproxy:3.2",
+    "db": "mysql:9.7",
+    "docker-api": "haproxy:3.2",
+    "prometheus": "prom/prometheus:v3.5.0",
+    "mysql-exporter": "prom/mysqld-exporter:v0.17.2",
+}
 
 
 @pytest.mark.parametrize("service", OFFICIAL)

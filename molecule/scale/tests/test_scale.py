@@ -9,8 +9,12 @@ import time
 from collections import Counter
 
 import pytest
+from browser import chromium, console, examine
+from stack import wait_until
 from stack_haproxy import ask, read_servers
 
+# A look at a hundred containers takes less than this, in seconds.
+SCRAPE = 2
 # A new replica shall be in rotation this soon after Docker calls it healthy, in seconds.
 DISCOVERY = 2
 # What 200 front ends and everything beside them may need, in bytes.
@@ -135,8 +139,22 @@ def test_40_stay_in_rotation(stack):
     assert seen(stack, front_ends(stack)) == front_ends(stack)
 
 
+def test_40_are_shown_by_the_console(stack):
+    for _ in range(100):
+        stack.request()
+    with chromium() as browser:
+        for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)):
+            with console(browser, stack, scheme, width) as page:
+                examine(page, stack, f"console-40-{scheme}-{width}")
+
+
 def test_101st_is_found_as_soon(stack, capsys):
     scale(stack, capsys, 100)
+    wait_until(lambda: stack.values("service:containers:running", "service").get("fe") == 100, 30)
+    (seconds,) = stack.values("max_over_time(container_exporter_collect_seconds[20s])", "job").values()
+    with capsys.disabled():
+        print(f" [a look at {len(stack.containers())} containers takes {seconds:.2f} s]", end="")
+    assert seconds < SCRAPE
     scale(stack, capsys, 101)
 
 

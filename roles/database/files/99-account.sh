@@ -8,6 +8,8 @@ stack_create_account() {
         printf "CREATE USER '%s'@'%%' IDENTIFIED BY '%s';\n" "$user" "${password//\'/\'\'}"
         # _ is a wildcard in the schema name of a grant.
         printf "GRANT ALL ON \`%s\`.* TO '%s'@'%%';\n" "${name//_/\\_}" "$user"
+        # That of the exporter, which later starts keep as it is (start.sh).
+        cat /tmp/accounts.sql
     } | docker_process_sql --database=mysql
 }
 

@@ -1,0 +1,82 @@
+"""Questions to Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+import httpx
+
+# Seconds that an answer may take.
+TIMEOUT = 5.0
+
+Labels = dict[str, str]
+# Seconds of the epoch and a value.
+Point = tuple[float, float]
+
+
+class PrometheusError(Exception):
+    """Prometheus does not answer, or refuses the question; the text says which."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series: its labels and its points, the newest last."""
+
+    labels: Labels
+    points: list[Point]
+
+    @property
+    def value(self) -> float:
+        """The newest value."""
+        return self.points[-1][1]
+
+
+class Prometheus:
+    """Asks one Prometheus."""
+
+    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        """Ask the server at ``url``."""
+        self._client = httpx.AsyncClient(base_url=url, timeout=TIMEOUT, transport=transport)
+
+    async def _ask(self, path: str, **parameters: str | float) -> list[Series]:
+        """Return the series of an answer.
+
+        Raises:
+            PrometheusError: see there.
+        """
+        try:
+            answer = await self._client.post(f"/api/v1/{path}", data=parameters)
+            content = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise PrometheusError(f"Prometheus does not answer: {error or type(error).__name__}") from error
+        if content.get("status") != "success":
+            raise PrometheusError(f"Prometheus refuses a question: {content.get('error')}")
+        series = []
+        for item in content["data"]["result"]:
+            points = [(moment, float(value)) for moment, value in item.get("values") or [item["value"]]]
+            # A share of nothing is no number, and JSON knows none such.
+            points = [point for point in points if math.isfinite(point[1])]
+            if points:
+                series.append(Series(item["metric"], points))
+        return series
+
+    async def now(self, **expressions: str) -> dict[str, list[Series]]:
+        """Return what each expression is at this moment, by its name.
+
+        Raises:
+            PrometheusError: see there.
+        """
+        found = await asyncio.gather(*(self._ask("query", query=text) for text in expressions.values()))
+        return dict(zip(expressions, found, strict=True))
+
+    async def over(self, begin: float, end: float, step: float, **expressions: str) -> dict[str, list[Series]]:
+        """Return what each expression was from ``begin`` to ``end`` every ``step`` seconds, by its name.
+
+        Raises:
+            PrometheusError: see there.
+        """
+        span = {"start": begin, "end": end, "step": step}
+        found = await asyncio.gather(*(self._ask("query_range", query=text, **span) for text in expressions.values()))
+        return dict(zip(expressions, found, strict=True))

@@ -1,0 +1,50 @@
+"""Serve the metrics until SIGTERM.
+
+Environment:
+    PROJECT: project name of Compose.
+    DOCKER_HOST: the read-only proxy before the engine, like tcp://docker-api:2375.
+    LOAD_BALANCERS: the load balancers to ask for their statistics, as NAME=URL with spaces between them.
+    LISTEN_NAME: name that stands for the address to listen on.
+    PORT: port to listen on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+
+import docker
+import requests
+from prometheus_client import REGISTRY, start_http_server
+
+from exporter.collector import Containers
+from exporter.engine import Engine
+
+
+def connect(url: str, project: str) -> Engine:
+    """Return the engine, once it answers; the proxy may be starting at the same time."""
+    while True:
+        try:
+            return Engine(url, project)
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            print(f"The engine does not answer yet: {error}", file=sys.stderr, flush=True)
+            time.sleep(1)
+
+
+def main() -> None:
+    """Serve."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    urls = dict(item.split("=", 1) for item in os.environ["LOAD_BALANCERS"].split())
+    address = socket.gethostbyname(os.environ["LISTEN_NAME"])
+    REGISTRY.register(Containers(connect(os.environ["DOCKER_HOST"], os.environ["PROJECT"]), urls))
+    start_http_server(int(os.environ["PORT"]), addr=address)
+    while True:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

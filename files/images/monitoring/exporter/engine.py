@@ -1,0 +1,97 @@
+"""What the engine knows of the containers of a Compose project, asked through the read-only proxy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+PROJECT = "com.docker.compose.project"
+SERVICE = "com.docker.compose.service"
+ONE_OFF = "com.docker.compose.oneoff"
+# Seconds that one answer of the engine may take; it waits for nobody who is stuck.
+TIMEOUT = 5
+# Questions at a time: most of the time of each is the engine's.
+THREADS = 4
+HEALTH = {"healthy": 1, "unhealthy": 0, "starting": 0}
+
+
+@dataclass
+class Found:
+    """One container: what the engine says of it, and what it uses (empty unless it runs)."""
+
+    name: str
+    service: str
+    image: str
+    details: dict[str, Any]
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """``running``, ``paused``, ``restarting``, ``exited``, ``dead`` or ``created``."""
+        return self.details["State"]["Status"]
+
+    @property
+    def health(self) -> int:
+        """1: healthy, 0: not (yet), -1: nobody checks; as cAdvisor tells it."""
+        return HEALTH.get((self.details["State"].get("Health") or {}).get("Status", "none"), -1)
+
+    @property
+    def started(self) -> float:
+        """When it was started last, in seconds of the epoch; 0: never."""
+        return seconds(self.details["State"]["StartedAt"])
+
+    @property
+    def addresses(self) -> set[str]:
+        """Its addresses on all networks."""
+        networks = self.details["NetworkSettings"]["Networks"].values()
+        return {network["IPAddress"] for network in networks if network["IPAddress"]}
+
+
+def seconds(moment: str) -> float:
+    """Return a time of the engine (RFC 3339, with nanoseconds) in seconds of the epoch; 0 for its time of never."""
+    if moment.startswith("0001-"):
+        return 0.0
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", moment)).timestamp()
+
+
+class Engine:
+    """Asks the engine."""
+
+    def __init__(self, url: str, project: str) -> None:
+        """Ask the engine at ``url`` for the containers of a project."""
+        self._client = docker.APIClient(
+            base_url=url, version="auto", timeout=TIMEOUT, num_pools=THREADS, max_pool_size=THREADS
+        )
+        self._filters = {"label": [f"{PROJECT}={project}", f"{ONE_OFF}=False"]}
+        self._pool = ThreadPoolExecutor(THREADS)
+
+    def containers(self) -> Iterator[Found]:
+        """Return every container that is still there when it is its turn.
+
+        Raises:
+            docker.errors.APIError, requests.RequestException: the engine cannot be asked.
+        """
+        listed = self._client.containers(all=True, filters=self._filters)
+        return (found for found in self._pool.map(self._look_at, listed) if found)
+
+    def _look_at(self, item: dict[str, Any]) -> Found | None:
+        """Return a container, or None if it has gone meanwhile."""
+        try:
+            details = self._client.inspect_container(item["Id"])
+            found = Found(details["Name"].lstrip("/"), item["Labels"].get(SERVICE, ""), item["Image"], details)
+            if found.state in ("running", "paused"):
+                # One look: the engine otherwise waits a second for a second one.
+                found.stats = self._client.stats(item["Id"], stream=False, one_shot=True)
+        except (NotFound, APIError) as error:
+            # Removed, or being removed.
+            if isinstance(error, NotFound) or error.response.status_code == 409:
+                return None
+            raise
+        return found
