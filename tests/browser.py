@@ -15,6 +15,11 @@ ARTIFACTS = PROJECT / ".artifacts"
 # Milliseconds.
 PATIENCE = 30000
 CHARTS = 6
+# Whether the page shows containers, all of them well, and what Prometheus knows now.
+WELL = """
+document.querySelector('.tile') && !document.querySelector('.tile:not([data-level=well]), body.stale')
+&& !document.querySelector('#verdict').textContent.includes('does not answer')
+"""
 
 
 def free_port() -> int:
@@ -74,7 +79,10 @@ def console(browser: Browser, stack: Stack, scheme: str = "light", width: int = 
 
 def examine(page: Page, stack: Stack, name: str) -> None:
     """Check that a view shows every container in its place with values, all charts with lines, and keep a picture."""
-    page.wait_for_selector("#verdict[data-level=well]", timeout=PATIENCE)
+    page.wait_for_function(WELL, timeout=PATIENCE)
+    # Tests that restart containers leave an alert about it behind.
+    verdict, alerts = page.inner_text("#verdict"), page.locator("#alerts b").all_inner_texts()
+    assert all(name in verdict for name in alerts[:3]) if alerts else verdict.startswith("✓ All is well")
     for service in ("fe-lb", "fe", "be-lb", "be", "db"):
         tiles = page.locator(f'.service[data-service="{service}"] .tile')
         found = {tiles.nth(place).get_attribute("data-name") for place in range(tiles.count())}

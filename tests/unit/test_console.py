@@ -80,11 +80,29 @@ def test_what_happens_to_one_container_is_told():
     out = series(labels("web-fe-1"), (1000, 2000, 1), (2000, 2100, 0), (2100, 4610, 1))
     started = series(labels("web-fe-1"), (1000, 2050, 5), (2050, 4610, 2045))
     assert happened(state=[well], rotation=[out], started=[started]) == [
-        "web-fe-1 gets no requests",
-        "web-fe-1 was started again",
-        "web-fe-1 gets requests again",
+        "web-fe-1: gets no requests",
+        "web-fe-1: started again",
+        "web-fe-1: gets requests again",
     ]
-    assert happened(state=[well], health=[out]) == ["web-fe-1 became unhealthy", "web-fe-1 is healthy"]
+    assert happened(state=[well], health=[out]) == ["web-fe-1: unhealthy", "web-fe-1: healthy again"]
+
+
+def test_what_happens_to_many_at_once_is_one_event():
+    well = [series(labels(f"web-fe-{n}"), (1000, 4610, 1)) for n in range(1, 7)]
+    out = [series(labels(f"web-fe-{n}"), (1000, 2000 + 10 * n, 1), (2000 + 10 * n, 4610, 0)) for n in range(1, 7)]
+    assert happened(state=well, health=out) == ["6 of fe: unhealthy"]
+    assert happened(state=well, health=out[:3]) == [f"web-fe-{n}: unhealthy" for n in (1, 2, 3)]
+
+
+def test_a_new_container_that_gets_ready_is_no_news_and_one_that_does_not_stay_so_is():
+    old = series(labels("web-fe-1"), (1000, 4610, 1))
+    new = series(labels("web-fe-2"), (2000, 4610, 1))
+    ready = series(labels("web-fe-2"), (2000, 2020, 0), (2020, 3000, 1), (3000, 3100, 0), (3100, 4610, 1))
+    assert happened(state=[old, new], health=[ready]) == [
+        "fe was scaled from 1 to 2",
+        "web-fe-2: unhealthy",
+        "web-fe-2: healthy again",
+    ]
 
 
 def test_nothing_has_happened_where_everything_was_there_all_the_time():
@@ -168,7 +186,9 @@ def test_page_is_told_every_container_in_its_place():
         "be-lb: 1 missing",
         "no metrics of mysql",
         "the database does not answer",
+        "DatabaseDown",
     ]
+    assert [trouble["level"] for trouble in found["troubles"]] == ["bad", "bad", "bad", "bad", "starting", "bad", "bad"]
     assert found["alerts"] == [{"name": "DatabaseDown", "severity": "critical", "about": "", "since": 1990.0}]
 
 

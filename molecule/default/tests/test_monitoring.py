@@ -43,18 +43,25 @@ def test_every_container_is_there_by_its_name(stack):
     assert {series["metric"]["name"]: series["metric"]["image"] for series in found} == images
 
 
+def health(stack):
+    """Return the health of each container as the engine tells it: 1, 0, or -1 where nobody checks."""
+    told = {c["Name"].lstrip("/"): c["State"].get("Health", {}).get("Status") for c in stack.containers()}
+    return {name: -1 if word is None else int(word == "healthy") for name, word in told.items()}
+
+
 def test_values_are_those_of_the_engine(stack):
     memory, limit = stack.values("container_memory_usage_bytes"), stack.values("container_spec_memory_limit_bytes")
     processors, started = stack.values("container_spec_cpu_limit"), stack.values("container_start_time_seconds")
-    health, restarts = stack.values("container_health_state"), stack.values("container_restarts_total")
+    restarts = stack.values("container_restarts_total")
     for container in stack.containers():
         name, host = container["Name"].lstrip("/"), container["HostConfig"]
         assert limit[name] == host["Memory"]
         assert processors[name] == host["NanoCpus"] / 1e9
         assert 0 < memory[name] <= limit[name]
         assert restarts[name] == container["RestartCount"]
-        assert health[name] == (1 if "Health" in container["State"] else -1)
         assert run("date", "--date", container["State"]["StartedAt"], "+%s").stdout.strip() == str(int(started[name]))
+    # One that a test before has restarted becomes healthy in a while.
+    wait_until(lambda: stack.values("container_health_state") == health(stack), 60)
 
 
 def test_memory_and_cpu_are_those_of_the_control_group(stack):
@@ -112,8 +119,8 @@ def test_alert_has_data_to_judge_by_and_is_quiet(stack, rule):
     assert names
     for name in names:
         assert stack.query(name), f"{rule['alert']}: {name}"
-    # The machine's disk is nobody's fault here.
-    if rule["alert"] != "VolumeFilling":
+    # The machine's disk is nobody's fault here, and other tests have restarted containers.
+    if rule["alert"] not in ("VolumeFilling", "ContainerRestarting"):
         wait_until(lambda: stack.query(rule["expr"]) == [], SEEN)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,9 +183,7 @@ def create(prometheus: Prometheus, stack: str) -> Starlette:
         ],
         middleware=[
             # Another site that a browser takes for this address gets nothing.
-            Middleware(
-                TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", *os.environ.get("HOSTS", "").split()]
-            ),
+            Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
             Middleware(GZipMiddleware),
             Middleware(Headers),
         ],

@@ -47,6 +47,8 @@ BALANCER = {"fe-lb": "fe-lb", "fe": "fe-lb", "be-lb": "be-lb", "be": "be-lb"}
 # Changes of a service that lie closer together than this, in seconds, are one event.
 TOGETHER = 90
 EVENTS = 30
+# Containers that an event names one by one.
+FEW = 3
 
 
 def by_name(series: Iterable[Series], label: str = "name") -> dict[str, float]:
@@ -141,6 +143,20 @@ def services(found: dict[str, list[Series]], before: dict[str, list[Series]]) ->
     return result
 
 
+def alerts(found: dict[str, list[Series]]) -> list[dict[str, Any]]:
+    """Return the alerts that fire, the oldest first."""
+    began = {frozenset(series.labels.items()): series.value for series in found["alerts_since"]}
+    result = []
+    for series in found["alerts"]:
+        labels = {key: value for key, value in series.labels.items() if key not in ("__name__", "alertstate")}
+        key = frozenset({**labels, "__name__": "ALERTS_FOR_STATE"}.items())
+        about = labels.get("name") or labels.get("service") or labels.get("load_balancer") or labels.get("job") or ""
+        result.append(
+            {"name": labels["alertname"], "severity": labels["severity"], "about": about, "since": began.get(key, 0.0)}
+        )
+    return sorted(result, key=lambda item: item["since"])
+
+
 def troubles(shown: list[dict[str, Any]], found: dict[str, list[Series]]) -> list[dict[str, Any]]:
     """Return what is wrong at this moment, each with since when (0: for longer than is looked at)."""
     result = []
@@ -160,21 +176,13 @@ def troubles(shown: list[dict[str, Any]], found: dict[str, list[Series]]) -> lis
     ]
     if any(not series.value for series in found["mysql"]):
         result.append({"text": "the database does not answer", "since": 0, "level": "bad"})
+    for alert in alerts(found):
+        # What is told of a container or service already needs no second line.
+        if not any(item["text"].startswith(f"{alert['about']}:") for item in result):
+            level = "bad" if alert["severity"] == "critical" else "starting"
+            text = f"{alert['name']} {alert['about']}".strip()
+            result.append({"text": text, "since": alert["since"], "level": level})
     return result
-
-
-def alerts(found: dict[str, list[Series]]) -> list[dict[str, Any]]:
-    """Return the alerts that fire, the oldest first."""
-    began = {frozenset(series.labels.items()): series.value for series in found["alerts_since"]}
-    result = []
-    for series in found["alerts"]:
-        labels = {key: value for key, value in series.labels.items() if key not in ("__name__", "alertstate")}
-        key = frozenset({**labels, "__name__": "ALERTS_FOR_STATE"}.items())
-        about = labels.get("name") or labels.get("service") or labels.get("load_balancer") or labels.get("job") or ""
-        result.append(
-            {"name": labels["alertname"], "severity": labels["severity"], "about": about, "since": began.get(key, 0.0)}
-        )
-    return sorted(result, key=lambda item: item["since"])
 
 
 def changes(points: list[Point]) -> Iterable[tuple[float, float, float]]:
@@ -184,26 +192,44 @@ def changes(points: list[Point]) -> Iterable[tuple[float, float, float]]:
             yield moment, old, new
 
 
-def single_events(before: dict[str, list[Series]]) -> Iterable[dict[str, Any]]:
-    """Return what has happened to single containers."""
+def single_events(before: dict[str, list[Series]], begin: float, step: float) -> Iterable[tuple[float, str, str, str]]:
+    """Return what has happened to single containers: when, service, name and what."""
     words = {
-        ("state", 0): "stopped running",
+        ("state", 0): "stopped",
         ("state", 1): "runs again",
-        ("health", 0): "became unhealthy",
-        ("health", 1): "is healthy",
+        ("health", 0): "unhealthy",
+        ("health", 1): "healthy again",
         ("rotation", 0): "gets no requests",
         ("rotation", 1): "gets requests again",
     }
     for name in ("state", "health", "rotation"):
         for series in before[name]:
-            for moment, _, new in changes(series.points):
-                if text := words.get((name, int(new))):
-                    yield {"time": moment, "service": series.labels["service"], "text": f"{series.labels['name']} {text}"}
+            new = series.points[0][0] > begin + step
+            for place, (moment, _, value) in enumerate(changes(series.points)):
+                # That a new container gets ready is no news.
+                if (text := words.get((name, int(value)))) and not (new and value and place == 0):
+                    yield moment, series.labels["service"], series.labels["name"], text
     for series in before["started"]:
-        for moment, _, new in changes(series.points):
-            if new:
-                text = f"{series.labels['name']} was started again"
-                yield {"time": moment, "service": series.labels["service"], "text": text}
+        for moment, _, value in changes(series.points):
+            if value:
+                yield moment, series.labels["service"], series.labels["name"], "started again"
+
+
+def together(happened: Iterable[tuple[float, str, str, str]]) -> Iterable[dict[str, Any]]:
+    """Return events of single containers as the page shows them: one where the same happens to many at about the same time."""
+    groups: dict[tuple[str, str], list[list[tuple[float, str]]]] = defaultdict(list)
+    for moment, service, name, text in sorted(happened):
+        known = groups[service, text]
+        if known and moment - known[-1][-1][0] <= TOGETHER:
+            known[-1].append((moment, name))
+        else:
+            known.append([(moment, name)])
+    for (service, text), known in groups.items():
+        for group in known:
+            if len(group) > FEW:
+                yield {"time": group[-1][0], "service": service, "text": f"{len(group)} of {service}: {text}"}
+            else:
+                yield from ({"time": moment, "service": service, "text": f"{name}: {text}"} for moment, name in group)
 
 
 def set_events(before: dict[str, list[Series]], begin: float, end: float, step: float) -> Iterable[dict[str, Any]]:
@@ -245,10 +271,10 @@ def set_events(before: dict[str, list[Series]], begin: float, end: float, step: 
 
 def shorten(names: list[str]) -> str:
     """Return some names for a sentence, of many only how many there are."""
-    return ", ".join(names) if len(names) < 4 else f"{len(names)} others"
+    return ", ".join(names) if len(names) <= FEW else f"{len(names)} others"
 
 
 def events(before: dict[str, list[Series]], begin: float, end: float, step: float) -> list[dict[str, Any]]:
     """Return what has happened, the newest first."""
-    happened = [*single_events(before), *set_events(before, begin, end, step)]
+    happened = [*together(single_events(before, begin, step)), *set_events(before, begin, end, step)]
     return sorted(happened, key=lambda item: item["time"], reverse=True)[:EVENTS]

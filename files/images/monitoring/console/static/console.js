@@ -2,6 +2,8 @@
 "use strict";
 
 const SKETCH = ["fe-lb", "fe", "be-lb", "be", "db"];
+// Containers of a service from which on their tiles are small.
+const MANY = 8;
 const MARK = { well: "✓", starting: "…", bad: "✕" };
 const STATE_SECONDS = 5;
 const CHART_SECONDS = 15;
@@ -66,13 +68,17 @@ function service(item, data) {
   if (known(item.rate)) figures.push(item.service === "db" ? `${amount(item.rate)} queries/s` : `${amount(item.rate)} requests/s`);
   if (item.errors) figures.push(`${amount(item.errors)} failed/s`);
   if (known(item.p95) && !Number.isNaN(item.p95)) figures.push(`95 % within ${seconds(item.p95)}`);
-  return make(
+  const size = Math.max(item.containers.length, item.wanted);
+  const element = make(
     "li",
-    { class: item.containers.length > 1 || item.wanted > 1 ? "service many" : "service", "data-service": item.service },
+    { class: size > MANY ? "service many" : "service", "data-service": item.service },
     make("h3", {}, item.service, make("span", {}, `${up} of ${item.wanted}`)),
-    make("p", { class: "figures" }, figures.join(", ")),
+    make("p", { class: "figures" }, ...figures.map((text) => make("span", {}, text))),
     make("div", { class: "tiles" }, ...item.containers.map((container) => tile(container, data))),
   );
+  // Room by the number of containers, so that many of them do not make a tower.
+  element.style.flexGrow = String(size > 1 ? 2 * Math.min(size, MANY) : 1);
+  return element;
 }
 
 function row(item, data) {
@@ -94,7 +100,7 @@ function row(item, data) {
 function verdict(data) {
   const element = byId("verdict");
   const worst = data.troubles.some((trouble) => trouble.level === "bad") ? "bad" : data.troubles.length ? "starting" : "well";
-  element.dataset.level = data.alerts.some((alert) => alert.severity === "critical") ? "bad" : worst;
+  element.dataset.level = worst;
   const count = data.services.reduce((sum, item) => sum + item.containers.length, 0);
   const texts = data.troubles.slice(0, 3).map((trouble) => trouble.text + (trouble.since ? ` ${since(trouble, data.time)}` : ""));
   if (data.troubles.length > 3) texts.push(`and ${data.troubles.length - 3} more`);
