@@ -75,6 +75,13 @@ def test_a_container_that_is_made_anew_under_its_old_name_is_another_one():
     assert happened(state=[old, new]) == ["db was made anew: web-db-1"]
 
 
+def test_what_is_made_anew_soon_after_the_first_look_is_not_gone():
+    old = series(labels("web-console-1"), (2000, 2050, 1))
+    new = series(labels("web-console-1", id="another"), (2070, 4610, 1))
+    other = [series(labels(f"web-fe-{n}"), (2000 + 20 * n, 4610, 1)) for n in (0, 1, 2)]
+    assert happened(state=[old, new, *other]) == ["console was made anew: web-console-1"]
+
+
 def test_what_happens_to_one_container_is_told():
     well = series(labels("web-fe-1"), (1000, 4610, 1))
     out = series(labels("web-fe-1"), (1000, 2000, 1), (2000, 2100, 0), (2100, 4610, 1))
@@ -85,6 +92,11 @@ def test_what_happens_to_one_container_is_told():
         "web-fe-1: gets requests again",
     ]
     assert happened(state=[well], health=[out]) == ["web-fe-1: unhealthy", "web-fe-1: healthy again"]
+    assert happened(state=[out], health=[out], started=[started]) == [
+        "web-fe-1: stopped, unhealthy",
+        "web-fe-1: started again",
+        "web-fe-1: runs again, healthy again",
+    ]
 
 
 def test_what_happens_to_many_at_once_is_one_event():

@@ -216,48 +216,55 @@ def single_events(before: dict[str, list[Series]], begin: float, step: float) ->
 
 
 def together(happened: Iterable[tuple[float, str, str, str]]) -> Iterable[dict[str, Any]]:
-    """Return events of single containers as the page shows them: one where the same happens to many at about the same time."""
+    """Return events of single containers as the page shows them: one if the same happens to many at about the same time."""
     groups: dict[tuple[str, str], list[list[tuple[float, str]]]] = defaultdict(list)
-    for moment, service, name, text in sorted(happened):
+    for moment, service, name, text in happened:
         known = groups[service, text]
         if known and moment - known[-1][-1][0] <= TOGETHER:
             known[-1].append((moment, name))
         else:
             known.append([(moment, name)])
+    single: dict[tuple[float, str, str], list[str]] = defaultdict(list)
     for (service, text), known in groups.items():
         for group in known:
-            if len(group) > FEW:
-                yield {"time": group[-1][0], "service": service, "text": f"{len(group)} of {service}: {text}"}
-            else:
-                yield from ({"time": moment, "service": service, "text": f"{name}: {text}"} for moment, name in group)
+            names = {name for _, name in group}
+            if len(names) > FEW:
+                yield {"time": group[-1][0], "service": service, "text": f"{len(names)} of {service}: {text}"}
+                continue
+            for moment, name in group:
+                single[moment, service, name].append(text)
+    for (moment, service, name), texts in single.items():
+        yield {"time": moment, "service": service, "text": f"{name}: {', '.join(texts)}"}
 
 
 def set_events(before: dict[str, list[Series]], begin: float, end: float, step: float) -> Iterable[dict[str, Any]]:
     """Return when replicas of a service were added, removed or replaced."""
     # A container that is made anew can have its old name.
     lives: dict[str, dict[tuple[str, str], tuple[float, float]]] = defaultdict(dict)
-    # What is there from the first look on has not just come.
-    begin = max(begin, min((series.points[0][0] for series in before["state"]), default=begin) + TOGETHER)
+    # What is there soon after the first look has not just come.
+    first_look = min((series.points[0][0] for series in before["state"]), default=begin)
+    begin = max(begin, first_look)
     for series in before["state"]:
         identity = (series.labels["name"], series.labels["id"])
         lives[series.labels["service"]][identity] = (series.points[0][0], series.points[-1][0])
     for service, names in lives.items():
-        moments = sorted(
-            {first for first, _ in names.values() if first > begin + step}
-            | {last for _, last in names.values() if last < end - 2 * step}
-        )
+        left = {last for _, last in names.values() if last < end - 2 * step}
         groups: list[list[float]] = []
-        for moment in moments:
+        for moment in sorted({first for first, _ in names.values() if first > begin + step} | left):
             if groups and moment - groups[-1][-1] <= TOGETHER:
                 groups[-1].append(moment)
             else:
                 groups.append([moment])
         for group in groups:
+            if group[-1] <= first_look + TOGETHER and not left & set(group):
+                continue
             old = {name for name, (first, last) in names.items() if first < group[0] <= last + step}
             new = {name for name, (first, last) in names.items() if first <= group[-1] < last + step and last > group[-1]}
             gone, come = ([name for name, _ in sorted(some)] for some in (old - new, new - old))
             if not old:
                 text = f"{service} appeared: {len(new)}"
+            elif not new:
+                text = f"{service} is gone: {len(old)}"
             elif len(old) != len(new):
                 text = f"{service} was scaled from {len(old)} to {len(new)}"
             elif come and come == gone:
@@ -276,5 +283,6 @@ def shorten(names: list[str]) -> str:
 
 def events(before: dict[str, list[Series]], begin: float, end: float, step: float) -> list[dict[str, Any]]:
     """Return what has happened, the newest first."""
-    happened = [*together(single_events(before, begin, step)), *set_events(before, begin, end, step)]
+    single = sorted(single_events(before, begin, step), key=lambda item: item[0])
+    happened = [*together(single), *set_events(before, begin, end, step)]
     return sorted(happened, key=lambda item: item["time"], reverse=True)[:EVENTS]

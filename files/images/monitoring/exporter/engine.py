@@ -17,8 +17,8 @@ SERVICE = "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"
 # Seconds that one answer of the engine may take; it waits for nobody who is stuck.
 TIMEOUT = 5
-# Questions at a time: most of the time of each is the engine's.
-THREADS = 4
+# Questions at a time: most of the time of each is the engine's, which the application needs as well.
+THREADS = 2
 HEALTH = {"healthy": 1, "unhealthy": 0, "starting": 0}
 
 

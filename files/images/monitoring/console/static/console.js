@@ -58,7 +58,7 @@ function tile(item, data) {
   const lines = [make("b", {}, `${MARK[item.level]} ${short(item.name, data.stack)}`)];
   if (item.level !== "well") lines.push(make("small", {}, item.words));
   if (known(item.rate)) lines.push(make("small", {}, `${amount(item.rate)}/s`, item.errors ? `, ${amount(item.errors)} failed` : ""));
-  lines.push(make("small", {}, `${share(item.cpu_share)} CPU, ${bytes(item.memory)}`));
+  if (known(item.memory)) lines.push(make("small", {}, `${share(item.cpu_share)} CPU, ${bytes(item.memory)}`));
   return make("div", { class: "tile", "data-level": item.level, "data-name": item.name, title: details.join("\n") }, ...lines);
 }
 
