@@ -15,11 +15,8 @@ ARTIFACTS = PROJECT / ".artifacts"
 # Milliseconds.
 PATIENCE = 30000
 CHARTS = 6
-# Whether the page shows containers, all of them well, and what Prometheus knows now.
-WELL = """
-document.querySelector('.tile') && !document.querySelector('.tile:not([data-level=well]), body.stale')
-&& !document.querySelector('#verdict').textContent.includes('does not answer')
-"""
+# Matches once the page shows containers, all of them well, and what Prometheus knows now.
+WELL = "body:not(.stale):has(.tile):not(:has(.tile:not([data-level=well])))"
 
 
 def free_port() -> int:
@@ -79,7 +76,7 @@ def console(browser: Browser, stack: Stack, scheme: str = "light", width: int = 
 
 def examine(page: Page, stack: Stack, name: str) -> None:
     """Check that a view shows every container in its place with values, all charts with lines, and keep a picture."""
-    page.wait_for_function(WELL, timeout=PATIENCE)
+    page.wait_for_selector(WELL, timeout=PATIENCE)
     # Tests that restart containers leave an alert about it behind.
     verdict, alerts = page.inner_text("#verdict"), page.locator("#alerts b").all_inner_texts()
     assert all(name in verdict for name in alerts[:3]) if alerts else verdict.startswith("✓ All is well")
@@ -89,11 +86,9 @@ def examine(page: Page, stack: Stack, name: str) -> None:
         assert found == {container["Name"].lstrip("/") for container in stack.containers(service)}
         assert "MiB" in tiles.first.inner_text()
         assert "of" in page.locator(f'.service[data-service="{service}"] h3').inner_text()
-    page.wait_for_function(f"document.querySelectorAll('.chart .main-svg').length >= {CHARTS}", timeout=PATIENCE)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.chart')].every(chart => chart.querySelector('.scatterlayer .js-line'))",
-        timeout=PATIENCE,
-    )
+    lines = page.locator(".chart:has(.scatterlayer .js-line)")
+    lines.nth(CHARTS - 1).wait_for(state="attached", timeout=PATIENCE)
+    assert lines.count() == page.locator(".chart").count() == CHARTS
     rows = page.locator("#containers tbody tr")
     assert rows.count() == len(stack.containers())
     for container in stack.containers("be")[:2]:

@@ -45,7 +45,7 @@ def test_span_of_the_charts_can_be_chosen(stack, browser):
 
 def test_page_says_when_prometheus_is_away(stack, browser):
     with console(browser, stack, expected="503") as page:
-        page.wait_for_function(WELL, timeout=PATIENCE)
+        page.wait_for_selector(WELL, timeout=PATIENCE)
         prometheus = stack.container("prometheus")
         run("docker", "pause", prometheus)
         try:
@@ -53,4 +53,4 @@ def test_page_says_when_prometheus_is_away(stack, browser):
             assert "What is shown below is old." in page.inner_text("#verdict")
         finally:
             run("docker", "unpause", prometheus)
-        page.wait_for_function(WELL, timeout=PATIENCE)
+        page.wait_for_selector(WELL, timeout=PATIENCE)
