@@ -103,17 +103,19 @@ class Row:
     failed: float | None = None
     trouble: str = ""
 
+    def count(self, number: int | None) -> str:
+        """Return how many of a service's containers, yes or no of one, ``-`` if nobody says."""
+        if number is None:
+            return "-"
+        return ("yes" if number else "no") if self.wanted is None else str(number)
+
     def cells(self, now: float, indent: str = "") -> tuple[str, ...]:
         """Return what the table shows."""
         return (
             indent + self.name,
             "" if self.wanted is None else str(self.wanted),
-            str(self.healthy) if self.wanted is not None else ("yes" if self.healthy else "no"),
-            "-"
-            if self.serving is None
-            else str(self.serving)
-            if self.wanted is not None
-            else ("yes" if self.serving else "no"),
+            self.count(self.healthy),
+            self.count(self.serving),
             duration(now - self.started) if self.started else "-",
             str(self.restarts),
             f"{self.cpu * 100:.0f} %",
@@ -276,13 +278,8 @@ def rates(before: Balancer, after: Balancer, server: str) -> tuple[float, float]
     return (new.requests - old.requests) / seconds, max(0, new.failed - old.failed) / seconds
 
 
-def events_of(root: Path) -> list[dict]:
-    """Return what the watchdog has done, the newest last."""
-    return read_lines(root / "watchdog" / "events.jsonl")
-
-
-def examine(parameters: dict, root: Path) -> tuple[list[Service], list[str]]:
-    """Return every service with its containers, and what is wrong.
+def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Service], list[str]]:
+    """Return every service with its containers, and what is wrong; ``events`` are what the watchdog has done.
 
     Raises:
         OSError: the engine cannot be asked.
@@ -297,7 +294,7 @@ def examine(parameters: dict, root: Path) -> tuple[list[Service], list[str]]:
     numbers = wanted(root / "docker-compose.yml")
     ids = [container["id"] for container in containers]
     details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}
-    restarted = [event["id"] for event in events_of(root) if event["what"] == "restarted"]
+    restarted = [event["id"] for event in events if event["what"] == "restarted"]
     balancers = {service["balancer"]: service["name"] for service in parameters["services"]}
     services = {name: Service(name, number) for name, number in numbers.items()}
     for container in sorted(containers, key=lambda item: item["name"]):
@@ -334,7 +331,8 @@ def report(parameters: dict) -> dict:
         OSError: the engine cannot be asked.
     """
     root, now = Path(parameters["path"]).resolve(), time.time()
-    services, problems = examine(parameters, root)
+    events = read_lines(root / "watchdog" / "events.jsonl")
+    services, problems = examine(parameters, root, events)
     rows = [HEADER]
     for service in services:
         rows.append(service.total().cells(now))
@@ -357,7 +355,6 @@ def report(parameters: dict) -> dict:
         last = journal[-1]
         lines.append(f"Last change of containers: {moment(last['time'])} {last['service']}: {last['text']}")
     runs = bool(holder(root / "watchdog"))
-    events = events_of(root)
     lines.append(f"Watchdog: {'runs' if runs else 'does not run'}, {len(events)} events")
     lines += [f"  {moment(e['time'])} {e['container']} {e['what']}: {e['why']}" for e in events[-NEWEST:]]
     index = read_index(root)

@@ -6,6 +6,7 @@ import csv
 import os
 import re
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +42,17 @@ def version(text: str) -> str:
     return match[1] if match else ""
 
 
+def read_rows(statistics: str) -> Iterator[dict[str, str]]:
+    """Return the rows of an answer to ``show stat``, by the names of their columns (management guide, 9.1)."""
+    return csv.DictReader(statistics.lstrip("# ").splitlines())
+
+
 def servers_up(statistics: str, backend: str) -> int:
     """Return how many servers of a backend pass their checks, from an answer to ``show stat``."""
-    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
     # "UP", and "UP 1/2" while a check has just failed; "no check" does not occur here.
     return sum(
         row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
-        for row in rows
+        for row in read_rows(statistics)
     )
 
 
@@ -89,8 +94,7 @@ def read_servers(state: str) -> list[Server]:
 
 def read_sessions(statistics: str, backend: str) -> dict[str, int]:
     """Return how many requests each server of a backend is serving, from an answer to ``show stat``."""
-    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
-    return {row["svname"]: int(row["scur"] or 0) for row in rows if row["pxname"] == backend}
+    return {row["svname"]: int(row["scur"] or 0) for row in read_rows(statistics) if row["pxname"] == backend}
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Counts:
 def read_counts(statistics: str) -> dict[str, Counts]:
     """Return the requests of each server and of the application's frontend, from an answer to ``show stat``."""
     found = {}
-    for row in csv.DictReader(statistics.lstrip("# ").splitlines()):
+    for row in read_rows(statistics):
         number = {key: int(row[key] or 0) for key in ("stot", "req_tot", "hrsp_5xx", "econ", "eresp")}
         if row["type"] == "0" and row["pxname"] == "application":
             found["FRONTEND"] = Counts(number["req_tot"], number["hrsp_5xx"])
@@ -115,7 +119,7 @@ def read_counts(statistics: str) -> dict[str, Counts]:
 
 def read_checks(statistics: str, backend: str) -> dict[str, str]:
     """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
-    rows = csv.DictReader(statistics.lstrip("# ").splitlines())
+    rows = read_rows(statistics)
     return {row["svname"]: row["check_status"].lstrip("* ") for row in rows if row["pxname"] == backend}
 
 

@@ -158,17 +158,19 @@ def registry_reference(reference: str, registry: str) -> str:
 
 def certificate_expires_within(pem: str, days: int) -> bool:
     """Tell whether a PEM certificate ends within ``days``; true for what is no certificate."""
-    from cryptography import x509
-
     try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
+        end = certificate_end(pem)
     except ValueError:
         return True
-    return certificate.not_valid_after_utc <= datetime.now(UTC) + timedelta(days=days)
+    return end <= (datetime.now(UTC) + timedelta(days=days)).timestamp()
 
 
 def certificate_end(pem: str) -> int:
-    """Return until when a PEM certificate is valid, in seconds of the epoch."""
+    """Return until when a PEM certificate is valid, in seconds of the epoch.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
     from cryptography import x509
 
     return int(x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp())

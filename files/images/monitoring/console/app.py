@@ -29,8 +29,8 @@ KEPT = 10
 # Points of a chart.
 POINTS = 180
 # Services of the application each have a line, those of monitoring one together.
-OWN = 'service=~"fe-lb|fe|be-lb|be|db"'
-OTHERS = 'service!~"fe-lb|fe|be-lb|be|db"'
+OWN = f'service=~"{"|".join(state.SERVICES)}"'
+OTHERS = f'service!~"{"|".join(state.SERVICES)}"'
 # What a chart shows: unit, how numbers are written (d3-format), and the expressions by the names of their lines, in which
 # {} stands for a label's value.
 CHARTS: dict[str, dict[str, Any]] = {
@@ -122,14 +122,14 @@ class Console:
             begin, end, before = await self._look_back()
         except PrometheusError as error:
             return JSONResponse({"stack": self._stack, "error": str(error)}, status_code=503)
-        shown = state.services(now, before)
+        shown, firing = state.services(now, before), state.alerts(now)
         return JSONResponse(
             {
                 "stack": self._stack,
                 "time": time.time(),
                 "services": shown,
-                "troubles": state.troubles(shown, now),
-                "alerts": state.alerts(now),
+                "troubles": state.troubles(shown, now, firing),
+                "alerts": firing,
                 "events": state.events(before, begin, end, STEP),
             }
         )

@@ -131,6 +131,7 @@ def services(found: dict[str, list[Series]], before: dict[str, list[Series]]) ->
         result.append(
             {
                 "service": name,
+                "sketch": name in SERVICES,
                 "wanted": wanted.get(name, 1),
                 "containers": sorted(containers[name], key=lambda item: number(item["name"])),
                 "rate": balancers["requests"].get(balancer),
@@ -157,7 +158,9 @@ def alerts(found: dict[str, list[Series]]) -> list[dict[str, Any]]:
     return sorted(result, key=lambda item: item["since"])
 
 
-def troubles(shown: list[dict[str, Any]], found: dict[str, list[Series]]) -> list[dict[str, Any]]:
+def troubles(
+    shown: list[dict[str, Any]], found: dict[str, list[Series]], firing: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return what is wrong at this moment, each with since when (0: for longer than is looked at)."""
     result = []
     for service in shown:
@@ -176,7 +179,7 @@ def troubles(shown: list[dict[str, Any]], found: dict[str, list[Series]]) -> lis
     ]
     if any(not series.value for series in found["mysql"]):
         result.append({"text": "the database does not answer", "since": 0, "level": "bad"})
-    for alert in alerts(found):
+    for alert in firing:
         # What is told of a container or service already needs no second line.
         if not any(item["text"].startswith(f"{alert['about']}:") for item in result):
             level = "bad" if alert["severity"] == "critical" else "starting"

@@ -89,9 +89,9 @@ class Engine:
             if found.state in ("running", "paused"):
                 # One look: the engine otherwise waits a second for a second one.
                 found.stats = self._client.stats(item["Id"], stream=False, one_shot=True)
-        except (NotFound, APIError) as error:
+        except APIError as error:
             # Removed, or being removed.
-            if isinstance(error, NotFound) or error.response.status_code == 409:
+            if isinstance(error, NotFound) or error.status_code == 409:
                 return None
             raise
         return found

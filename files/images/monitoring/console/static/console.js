@@ -1,7 +1,6 @@
 // Asks /api/state and /api/charts and shows them. Keeps no state of its own but the span of the charts.
 "use strict";
 
-const SKETCH = ["fe-lb", "fe", "be-lb", "be", "db"];
 // Containers of a service from which on their tiles are small.
 const MANY = 8;
 const MARK = { well: "✓", starting: "…", bad: "✕" };
@@ -111,8 +110,8 @@ function show(data) {
   document.title = `${data.troubles.length ? "✕ " : ""}${data.stack}`;
   byId("stack").textContent = data.stack;
   verdict(data);
-  const inSketch = data.services.filter((item) => SKETCH.includes(item.service));
-  const beside = data.services.filter((item) => !SKETCH.includes(item.service)).flatMap((item) => item.containers);
+  const inSketch = data.services.filter((item) => item.sketch);
+  const beside = data.services.filter((item) => !item.sketch).flatMap((item) => item.containers);
   byId("topology").replaceChildren(make("li", { class: "entry" }, "http, https"), ...inSketch.map((item) => service(item, data)));
   byId("beside").replaceChildren(...beside.map((item) => make("li", {}, tile(item, data))));
   const alerts = data.alerts.map((alert) =>
