@@ -7,6 +7,11 @@ PLAY := $(VENV)/bin/ansible-playbook
 ARGS ?=
 # One Molecule scenario instead of all of them: make test SCENARIO=byo
 SCENARIO ?=
+# One service: make logs SERVICE=fe, make shell SERVICE=be
+SERVICE ?=
+# Folder of the rendered files, where stack_dir or stack_name is not the default.
+STACK_DIR ?= $(HOME)/.local/share/webstack
+COMPOSE := docker compose --file $(STACK_DIR)/docker-compose.yml
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
 
@@ -15,6 +20,18 @@ help: ## List the targets
 
 up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
 	$(PLAY) playbooks/bootstrap.yml playbooks/site.yml $(ARGS)
+
+dev: $(VENV)/.ready ## Deploy the stack for development: code mounted from here, running as you
+	$(PLAY) playbooks/site.yml --extra-vars app_mode=development $(ARGS)
+
+logs: ## Follow what the services print (SERVICE=fe: one of them)
+	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
+
+shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
+	$(COMPOSE) exec $(or $(SERVICE),fe) sh
+
+mysql: ## Open the database's client as the application's user
+	$(COMPOSE) exec db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
 
 down: $(VENV)/.ready ## Stop the stack and keep its data
 	$(PLAY) playbooks/teardown.yml $(ARGS)
@@ -73,4 +90,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up down status rollback check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql down status rollback check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring

@@ -49,6 +49,10 @@ options:
     description: The engine's socket, of which the group is told.
     type: path
     default: /var/run/docker.sock
+  development:
+    description: Find out whom front end and back end shall run as.
+    type: bool
+    default: false
   mounts:
     description: Sources of bind mounts, found out by the action plugin.
     type: list
@@ -100,6 +104,10 @@ gid:
   description: Group that deploys, on the host.
   returned: always
   type: int
+developer:
+  description: In development, whom front end and back end run as, and how the engine maps users; else empty.
+  returned: always
+  type: dict
 socket_group:
   description: Number of the group that may use the engine's socket; none if there is no such socket.
   returned: always
@@ -117,7 +125,7 @@ rendered:
   returned: always
   type: bool
 images:
-  description: Of each known image its id, user and labels, by name.
+  description: Of each known image its id, user, labels and what it starts, by name.
   returned: always
   type: dict
 released:
@@ -160,17 +168,19 @@ certificate:
   type: str
 """
 
+import contextlib  # noqa: E402
 import errno  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import pwd  # noqa: E402
 import socket  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import list_command, outdated_services, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import list_command, outdated_services, read_images, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
@@ -305,6 +315,31 @@ def group_of(path: Path) -> int | None:
         return None
 
 
+def developer(project: Path) -> dict:
+    """Return whom front end and back end shall run as in development: user, group, further groups and umask.
+
+    That is whoever runs the playbook; where root does, through sudo or not, the owner of the checkout.
+    """
+    mask = os.umask(0o022)
+    os.umask(mask)
+    uid, gid, groups = os.getuid(), os.getgid(), os.getgroups()
+    if uid == 0 and project.exists() and project.stat().st_uid:
+        uid, gid, groups = project.stat().st_uid, project.stat().st_gid, []
+        with contextlib.suppress(KeyError):
+            account = pwd.getpwuid(uid)
+            gid, groups = account.pw_gid, os.getgrouplist(account.pw_name, account.pw_gid)
+    return {"uid": uid, "gid": gid, "groups": sorted({*groups} - {gid}), "umask": f"{mask:04o}"}
+
+
+def mapping(security: str) -> str:
+    """Return how the engine maps users of containers: ``rootless``, ``userns``, or nothing if it does not."""
+    try:
+        options = {option.partition("name=")[2].partition(",")[0] for option in json.loads(security)}
+    except (ValueError, TypeError):
+        return ""
+    return next((name for name in ("rootless", "userns") if name in options), "")
+
+
 def read_text(path: Path) -> str:
     """Return the content of a file, or nothing if there is no such file."""
     try:
@@ -325,6 +360,7 @@ def main() -> None:
             "settings_only": {"type": "bool", "default": False},
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "development": {"type": "bool", "default": False},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "mounts": {"type": "list", "elements": "dict", "default": []},
         },
@@ -342,6 +378,8 @@ def main() -> None:
     file = stack_dir / "docker-compose.yml"
     if file.exists():
         commands.start("digests", "docker", "compose", "--file", str(file), "config", "--hash", "*")
+    if parameters["development"]:
+        commands.start("security", "docker", "info", "--format", "{{json .SecurityOptions}}")
     if parameters["images"]:
         commands.start("images", "docker", "image", "inspect", *parameters["images"])
 
@@ -356,7 +394,10 @@ def main() -> None:
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
         "socket_group": group_of(Path(parameters["docker_socket"])),
+        "developer": {},
     }
+    if parameters["development"]:
+        result["developer"] = developer(Path(parameters["project_dir"])) | {"mapping": mapping(commands.result("security")[1])}
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
 
@@ -366,16 +407,7 @@ def main() -> None:
 
     result["containers"] = read_list(commands.result("containers")[1])
     result["database_volume"] = bool(commands.result("volume")[1].strip())
-    found = json.loads(commands.result("images")[1] or "[]") if parameters["images"] else []
-    result["images"] = {
-        reference: {
-            "id": image["Id"],
-            "user": (image["Config"] or {}).get("User") or "",
-            "labels": (image["Config"] or {}).get("Labels") or {},
-        }
-        for image in found
-        for reference in (image["RepoTags"] or []) + (image["RepoDigests"] or [])
-    }
+    result["images"] = read_images(commands.result("images")[1] or "[]") if parameters["images"] else {}
 
     found = json.loads(commands.result("network details")[1] or "[]") if networks else []
     result["networks"] = {

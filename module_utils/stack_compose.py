@@ -41,6 +41,22 @@ def read_list(output: str) -> list[dict]:
     return containers
 
 
+def read_images(output: str) -> dict[str, dict]:
+    """Return id, user, labels, entry point and command of images by each of their names, from ``docker image inspect``."""
+    images = {}
+    for image in json.loads(output):
+        settings = image["Config"] or {}
+        for reference in (image["RepoTags"] or []) + (image["RepoDigests"] or []):
+            images[reference] = {
+                "id": image["Id"],
+                "user": settings.get("User") or "",
+                "labels": settings.get("Labels") or {},
+                "entrypoint": settings.get("Entrypoint") or [],
+                "command": settings.get("Cmd") or [],
+            }
+    return images
+
+
 def condition(container: dict) -> str:
     """Return whether a container of ``read_list`` is ``well`` (as far as that is checked), ``starting`` or ``troubled``."""
     if container["state"] == "running":

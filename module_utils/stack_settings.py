@@ -405,6 +405,7 @@ def check_containers(values: dict) -> list[str]:
     if "monitoring_memory_reservation" in values:
         problems += _size("monitoring_memory_reservation", values["monitoring_memory_reservation"])
     for tier in ("fe", "be"):
+        problems += _matches(values, f"{tier}_source_target", r"(?:/[^:]*)?", "an absolute path in the image, or nothing")
         for key, value in (values.get(f"{tier}_environment") or {}).items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
                 problems.append(f"{tier}_environment: {key!r} is no name of a variable; use letters, digits and _.")
@@ -579,7 +580,15 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")
     for mount in host["mounts"]:
-        if not mount["exists"]:
+        if mount["exists"]:
+            continue
+        if mount["setting"].endswith("_source"):
+            problems.append(
+                f"{mount['setting']}: app_mode is development and {mount['source']} is not on the host; run the playbook on the"
+                " machine that has the code."
+            )
+        # In development it is made, as the user.
+        elif values["app_mode"] != "development":
             problems.append(f"{mount['setting']}: the source {mount['source']} does not exist on the host; create it first.")
     if host["database_volume"] and not host["secrets_complete"]:
         problems.append(

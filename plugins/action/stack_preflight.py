@@ -46,11 +46,16 @@ class ActionModule(ActionBase):
             for name, address, protocol in stack_settings.published_ports(values)
         ]
         arguments["docker_socket"] = values["monitoring_docker_socket"]
+        arguments["development"] = values["app_mode"] == "development"
         arguments["mounts"] = [
             # Relative to the checkout where that is on the same machine; as it is elsewhere.
             {"setting": f"{tier}_mounts", "source": stack_settings.mount_source(mount["source"], str(project))}
             for tier in ("fe", "be")
             for mount in values[f"{tier}_mounts"]
+        ] + [
+            {"setting": f"{tier}_source", "source": stack_settings.mount_source(values[f"{tier}_source"], str(project))}
+            for tier in ("fe", "be")
+            if arguments["development"] and not values[f"{tier}_image"] and values[f"{tier}_source_target"]
         ]
         host = self._execute_module(module_args=arguments, task_vars=task_vars)
         result.update(host)

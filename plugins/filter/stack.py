@@ -16,7 +16,7 @@ from ansible.module_utils.common.yaml import yaml_load
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_compose import condition  # noqa: E402
+from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size  # noqa: E402
 
 
@@ -101,14 +101,54 @@ def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
     return found == wanted and len(host["containers"]) == found.total() and set(host["networks"]) <= set(stack["networks"])
 
 
-def stack_mounts(mounts: list[dict[str, Any]], project: str) -> list[dict[str, Any]]:
-    """Return bind mounts of Compose; none is created by the engine."""
+# Sets the umask, which is its first argument, and becomes the rest.
+UMASK = 'umask "$0"; exec "$@"'
+# That of every container.
+USUAL_UMASK = "0022"
+
+
+def development_service(
+    code: dict[str, str], start: dict[str, list[str]], command: list[str], developer: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a service has in development: user, groups, mounts, environment and what it starts.
+
+    Args:
+        code: ``source`` of the code, empty if there is none to mount, and its ``target`` in the image.
+        start: ``entrypoint`` and ``command`` of its image.
+        command: the setting, instead of the image's own.
+        developer: what the module ``stack_preflight`` found; empty if the service is not in development.
+    """
+    if not developer:
+        return {"user": "", "groups": [], "namespace": "", "mounts": [], "environment": {}, "entrypoint": [], "command": []}
+    rootless = developer["mapping"] == "rootless"
+    entrypoint = start["entrypoint"]
+    if start["entrypoint"] + start["command"] and developer["umask"] != USUAL_UMASK:
+        entrypoint = ["/bin/sh", "-c", UMASK, developer["umask"], *start["entrypoint"]]
+        command = command or start["command"]
+    else:
+        entrypoint = []
+    return {
+        # A rootless engine calls its own user root.
+        "user": "0:0" if rootless else f"{developer['uid']}:{developer['gid']}",
+        "groups": [] if rootless else [str(group) for group in developer["groups"]],
+        # Elsewhere the numbers of an engine that maps users are not those of the host.
+        "namespace": "host" if developer["mapping"] == "userns" else "",
+        "mounts": [{**code, "read_only": False}] if code["source"] and code["target"] else [],
+        # Nobody in the image has that number, so nobody has a home there.
+        "environment": {"APP_MODE": "development", "HOME": "/tmp"},  # noqa: S108 (in the container)
+        "entrypoint": entrypoint,
+        "command": command,
+    }
+
+
+def stack_mounts(mounts: list[dict[str, Any]], project: str, read_only: bool = True) -> list[dict[str, Any]]:
+    """Return bind mounts of Compose, ``read_only`` unless they say otherwise; none is created by the engine."""
     return [
         {
             "type": "bind",
             "source": mount_source(mount["source"], project),
             "target": mount["target"],
-            "read_only": bool(mount.get("read_only", True)),
+            "read_only": bool(mount.get("read_only", read_only)),
             "bind": {"create_host_path": False},
         }
         for mount in mounts
@@ -379,11 +419,13 @@ class FilterModule:
             "network_definition": network_definition,
             "networks_outdated": networks_outdated,
             "containers_complete": containers_complete,
+            "development_service": development_service,
             "stack_mounts": stack_mounts,
             "digest": digest,
             "duration_seconds": parse_duration,
             "memory_bytes": parse_size,
             "tier_gap": tier_gap,
+            "image_details": read_images,
             "image_names": image_names,
             "image_candidates": image_candidates,
             "images_missing": images_missing,

@@ -1,20 +1,29 @@
-"""Serve the back end; ends gracefully on SIGTERM."""
+"""Serve the back end; ends gracefully on SIGTERM. In development (APP_MODE) a saved change is served at once."""
 
 import os
 
 import uvicorn
+from uvicorn.supervisors import ChangeReload
 
 from app.listen import listening_sockets
 
 if __name__ == "__main__":
+    develop = os.environ.get("APP_MODE") == "development"
     configuration = uvicorn.Config(
-        "app.main:app",
+        "app.develop:app" if develop else "app.main:app",
+        reload=develop,
+        reload_dirs=["app"] if develop else None,
         # The load balancer logs every request.
         access_log=False,
         server_header=False,
         # Longer than the load balancer keeps an idle connection, so that it is the one to close.
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=25,
+        timeout_graceful_shutdown=2 if develop else 25,
     )
+    server = uvicorn.Server(configuration)
+    # They stay open while the code is loaded anew: requests wait for it and are not refused.
     sockets = listening_sockets(int(os.environ.get("PORT", "8000")), os.environ.get("LISTEN_NAME", ""))
-    uvicorn.Server(configuration).run(sockets=sockets)
+    if develop:
+        ChangeReload(configuration, target=server.run, sockets=sockets).run()
+    else:
+        server.run(sockets=sockets)
