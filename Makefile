@@ -11,7 +11,9 @@ SCENARIO ?=
 SERVICE ?=
 # Folder of the rendered files, where stack_dir or stack_name is not the default.
 STACK_DIR ?= $(HOME)/.local/share/webstack
-COMPOSE := docker compose --file $(STACK_DIR)/docker-compose.yml
+COMPOSE = docker compose --file $(STACK_DIR)/docker-compose.yml
+# Compose takes a terminal for granted: echo 'SELECT 1' | make mysql
+EXEC = $(COMPOSE) exec $(shell test -t 0 || echo --no-TTY)
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
 
@@ -28,10 +30,10 @@ logs: ## Follow what the services print (SERVICE=fe: one of them)
 	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
 
 shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
-	$(COMPOSE) exec $(or $(SERVICE),fe) sh
+	$(EXEC) $(or $(SERVICE),fe) sh
 
 mysql: ## Open the database's client as the application's user
-	$(COMPOSE) exec db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
+	@$(EXEC) db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
 
 down: $(VENV)/.ready ## Stop the stack and keep its data
 	$(PLAY) playbooks/teardown.yml $(ARGS)

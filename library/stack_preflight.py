@@ -46,9 +46,9 @@ options:
     elements: dict
     default: []
   docker_socket:
-    description: The engine's socket, of which the group is told.
-    type: path
-    default: /var/run/docker.sock
+    description: The engine's socket; empty for the one that the client uses.
+    type: str
+    default: ""
   development:
     description: Find out whom front end and back end shall run as.
     type: bool
@@ -105,11 +105,24 @@ gid:
   returned: always
   type: int
 developer:
-  description: In development, whom front end and back end run as, and how the engine maps users; else empty.
+  description: In development, whom front end and back end run as, on the host and in their containers; else empty.
   returned: always
   type: dict
+mapping:
+  description: How the engine maps users of containers to those of the host; C(rootless), C(userns) or empty.
+  returned: always
+  type: str
+run_options:
+  description: Options of C(docker run) with which a container knows the users of the host.
+  returned: always
+  type: list
+  elements: str
+docker_socket:
+  description: Path of the engine's socket.
+  returned: always
+  type: str
 socket_group:
-  description: Number of the group that may use the engine's socket; none if there is no such socket.
+  description: Number in a container of the group that may use the engine's socket; none if there is no such socket.
   returned: always
   type: int
 stack_dir:
@@ -307,18 +320,21 @@ def read_tree(root: Path) -> dict[str, dict]:
     return tree
 
 
-def group_of(path: Path) -> int | None:
-    """Return the number of a file's group, or None if there is no such file."""
+def group_of(path: Path, mapping: str) -> int | None:
+    """Return the number that a container knows a file's group by, or None if there is no such file."""
     try:
-        return path.stat().st_gid
+        group = path.stat().st_gid
     except OSError:
         return None
+    # A rootless engine calls the group of its user root.
+    return 0 if mapping == "rootless" else group
 
 
-def developer(project: Path) -> dict:
-    """Return whom front end and back end shall run as in development: user, group, further groups and umask.
+def developer(project: Path, mapping: str) -> dict:
+    """Return whom front end and back end shall run as in development.
 
-    That is whoever runs the playbook; where root does, through sudo or not, the owner of the checkout.
+    It is whoever runs the playbook; where root does, through sudo or not, the owner of the checkout. ``uid``, ``gid`` and
+    ``umask`` are those of the host, ``user`` and further ``groups`` those of the container.
     """
     mask = os.umask(0o022)
     os.umask(mask)
@@ -328,16 +344,35 @@ def developer(project: Path) -> dict:
         with contextlib.suppress(KeyError):
             account = pwd.getpwuid(uid)
             gid, groups = account.pw_gid, os.getgrouplist(account.pw_name, account.pw_gid)
-    return {"uid": uid, "gid": gid, "groups": sorted({*groups} - {gid}), "umask": f"{mask:04o}"}
+    further = sorted({*groups} - {gid})
+    if mapping == "rootless":
+        # Such an engine calls its own user root, and knows of none of the user's further groups.
+        return {"uid": uid, "gid": gid, "umask": f"{mask:04o}", "user": "0:0", "groups": [], "lost_groups": further}
+    return {"uid": uid, "gid": gid, "umask": f"{mask:04o}", "user": f"{uid}:{gid}", "groups": further, "lost_groups": []}
 
 
-def mapping(security: str) -> str:
-    """Return how the engine maps users of containers: ``rootless``, ``userns``, or nothing if it does not."""
-    try:
-        options = {option.partition("name=")[2].partition(",")[0] for option in json.loads(security)}
-    except (ValueError, TypeError):
-        return ""
-    return next((name for name in ("rootless", "userns") if name in options), "")
+def mapping(options: list[str]) -> str:
+    """Return how an engine with these security options maps users: ``rootless``, ``userns``, or nothing if it does not."""
+    names = {option.partition("name=")[2].partition(",")[0] for option in options}
+    return next((name for name in ("rootless", "userns") if name in names), "")
+
+
+def closed_without(path: Path, groups: list[int]) -> int | None:
+    """Return the one of ``groups`` without which this user could not write in ``path``, or None."""
+    state = path.stat()
+    if state.st_uid == os.getuid() or state.st_gid not in groups or state.st_mode & stat.S_IWOTH:
+        return None
+    return state.st_gid if state.st_mode & stat.S_IWGRP else None
+
+
+def engine_socket(mapping: str) -> str:
+    """Return the path of the socket at which the client finds its engine."""
+    usual = "/var/run/docker.sock"
+    if mapping != "rootless":
+        return usual
+    command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
+    scheme, _, path = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().partition("://")
+    return path if scheme == "unix" else usual
 
 
 def read_text(path: Path) -> str:
@@ -359,7 +394,7 @@ def main() -> None:
             "compose_minimum": {"type": "str", "required": True},
             "settings_only": {"type": "bool", "default": False},
             "images": {"type": "list", "elements": "str", "default": []},
-            "docker_socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "mounts": {"type": "list", "elements": "dict", "default": []},
@@ -370,7 +405,7 @@ def main() -> None:
     name = parameters["stack_name"]
     stack_dir = Path(parameters["stack_dir"]).resolve()
     commands = Commands()
-    commands.start("engine", "docker", "version", "--format", "{{.Server.Version}}")
+    commands.start("engine", "docker", "info", "--format", '[{{json .ServerVersion}}, {{json .SecurityOptions}}]')
     commands.start("compose", "docker", "compose", "version", "--short")
     commands.start("containers", *list_command(name))
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
@@ -378,26 +413,29 @@ def main() -> None:
     file = stack_dir / "docker-compose.yml"
     if file.exists():
         commands.start("digests", "docker", "compose", "--file", str(file), "config", "--hash", "*")
-    if parameters["development"]:
-        commands.start("security", "docker", "info", "--format", "{{json .SecurityOptions}}")
     if parameters["images"]:
         commands.start("images", "docker", "image", "inspect", *parameters["images"])
 
     code, output, errors = commands.result("engine")
+    engine_version, security = json.loads(output) if code == 0 else ("", [])
+    mapped = mapping(security or [])
+    docker_socket = parameters["docker_socket"] or engine_socket(mapped)
     result = {
         "changed": False,
-        "engine_version": output.strip() if code == 0 else None,
+        # Some clients do not fail where no engine answers, and fill in nothing.
+        "engine_version": engine_version or None,
         "engine_error": (errors.strip().splitlines() or [f"docker exited with {code}"])[-1],
         "memory": host_memory(),
         "cpus": os.cpu_count() or 1,
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
-        "socket_group": group_of(Path(parameters["docker_socket"])),
-        "developer": {},
+        "mapping": mapped,
+        "run_options": ["--userns=host"] if mapped == "userns" else [],
+        "docker_socket": docker_socket,
+        "socket_group": group_of(Path(docker_socket), mapped),
+        "developer": developer(Path(parameters["project_dir"]), mapped) if parameters["development"] else {},
     }
-    if parameters["development"]:
-        result["developer"] = developer(Path(parameters["project_dir"])) | {"mapping": mapping(commands.result("security")[1])}
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
 
@@ -427,7 +465,9 @@ def main() -> None:
         own = any(f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", "))
         port["problem"] = None if own else port_problem(port["address"], int(port["port"]), port["protocol"])
     for mount in parameters["mounts"]:
-        mount["exists"] = Path(mount["source"]).expanduser().exists()
+        source = Path(mount["source"]).expanduser()
+        mount["exists"] = source.exists()
+        mount["lost_group"] = closed_without(source, result["developer"].get("lost_groups", [])) if mount["exists"] else None
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
 
     try:

@@ -306,7 +306,7 @@ def check_monitoring(values: dict) -> list[str]:
     problems += _matches(
         values, "monitoring_alert_webhook_url", r"(?:https?://\S+)?", "a URL that begins with http, or nothing"
     )
-    problems += _matches(values, "monitoring_docker_socket", r"/\S+", "an absolute path")
+    problems += _matches(values, "monitoring_docker_socket", r"(?:/\S+)?", "an absolute path, or nothing")
     thresholds = values.get("monitoring_alert_thresholds") or {}
     for key, value in thresholds.items():
         if key not in THRESHOLDS:
@@ -573,29 +573,50 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         )
     if values["monitoring_enabled"] and host["socket_group"] is None:
         problems.append(
-            f"monitoring_docker_socket: {values['monitoring_docker_socket']} does not exist on the host; give the engine's"
+            f"monitoring_docker_socket: {host['docker_socket']} does not exist on the host; give the engine's"
             " socket (docker context inspect shows it), or set monitoring_enabled=false."
         )
     for port in host["ports"]:
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")
-    for mount in host["mounts"]:
-        if mount["exists"]:
-            continue
-        if mount["setting"].endswith("_source"):
-            problems.append(
-                f"{mount['setting']}: app_mode is development and {mount['source']} is not on the host; run the playbook on the"
-                " machine that has the code."
-            )
-        # In development it is made, as the user.
-        elif values["app_mode"] != "development":
-            problems.append(f"{mount['setting']}: the source {mount['source']} does not exist on the host; create it first.")
+    problems += check_mounts(values, host)
     if host["database_volume"] and not host["secrets_complete"]:
         problems.append(
             f"The volume {values['stack_name']}_database holds a database, but its passwords are not in"
             f" {host['stack_dir']}/secrets (stack_dir); bring that folder back, or remove the volume if its data"
             " may be lost."
         )
+    return problems
+
+
+def check_mounts(values: dict, host: dict) -> list[str]:
+    """Check what is mounted, and in development whether its files can be the same person's on both sides."""
+    problems = []
+    develops = values["app_mode"] == "development"
+    for mount in host["mounts"]:
+        name, source = mount["setting"], mount["source"]
+        if mount["lost_group"] is not None:
+            problems.append(
+                f"{name}: you may write in {source} only as a member of group {mount['lost_group']}, which a rootless engine"
+                " cannot hand on; make the folder your own, or use an engine that runs as root."
+            )
+        if mount["exists"]:
+            continue
+        if name.endswith("_source"):
+            problems.append(
+                f"{name}: app_mode is development and {source} is not on the host; run the playbook on the machine that has"
+                " the code."
+            )
+        # In development it is made, as the user.
+        elif not develops:
+            problems.append(f"{name}: the source {source} does not exist on the host; create it first.")
+    for tier in ("fe", "be") if develops and host["mapping"] == "rootless" else ():
+        names = {str(capability).upper().removeprefix("CAP_") for capability in values[f"{tier}_capabilities"]}
+        if names & {"SETUID", "SETGID"}:
+            problems.append(
+                f"{tier}_capabilities: a service that becomes another user (SETUID, SETGID) is not you to a rootless"
+                " engine, and neither would its files be yours; use an image that stays root, or an engine run by root."
+            )
     return problems
 
 

@@ -119,8 +119,7 @@ def development_service(
         developer: what the module ``stack_preflight`` found; empty if the service is not in development.
     """
     if not developer:
-        return {"user": "", "groups": [], "namespace": "", "mounts": [], "environment": {}, "entrypoint": [], "command": []}
-    rootless = developer["mapping"] == "rootless"
+        return {"user": "", "groups": [], "mounts": [], "environment": {}, "entrypoint": [], "command": []}
     entrypoint = start["entrypoint"]
     if start["entrypoint"] + start["command"] and developer["umask"] != USUAL_UMASK:
         entrypoint = ["/bin/sh", "-c", UMASK, developer["umask"], *start["entrypoint"]]
@@ -128,11 +127,8 @@ def development_service(
     else:
         entrypoint = []
     return {
-        # A rootless engine calls its own user root.
-        "user": "0:0" if rootless else f"{developer['uid']}:{developer['gid']}",
-        "groups": [] if rootless else [str(group) for group in developer["groups"]],
-        # Elsewhere the numbers of an engine that maps users are not those of the host.
-        "namespace": "host" if developer["mapping"] == "userns" else "",
+        "user": developer["user"],
+        "groups": [str(group) for group in developer["groups"]],
         "mounts": [{**code, "read_only": False}] if code["source"] and code["target"] else [],
         # Nobody in the image has that number, so nobody has a home there.
         "environment": {"APP_MODE": "development", "HOME": "/tmp"},  # noqa: S108 (in the container)

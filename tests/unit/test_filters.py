@@ -195,7 +195,7 @@ def test_networks_with_another_definition_are_found():
     assert filters.networks_outdated(definitions, {}, {}, found) == ["data"]
 
 
-ME = {"uid": 1234, "gid": 100, "groups": [27, 44], "umask": "0022", "mapping": ""}
+ME = {"uid": 1234, "gid": 100, "user": "1234:100", "groups": [27, 44], "umask": "0022"}
 START = {"entrypoint": ["/entry"], "command": ["serve", "--port=$PORT"]}
 CODE = {"source": "data/fe", "target": "/srv"}
 
@@ -206,7 +206,7 @@ def test_service_in_production_is_what_its_image_says():
 
 def test_service_in_development_runs_as_the_developer_with_the_code():
     found = filters.development_service(CODE, START, [], ME)
-    assert (found["user"], found["groups"], found["namespace"]) == ("1234:100", ["27", "44"], "")
+    assert (found["user"], found["groups"]) == ("1234:100", ["27", "44"])
     assert found["mounts"] == [{"source": "data/fe", "target": "/srv", "read_only": False}]
     assert found["environment"]["APP_MODE"] == "development"
     # The usual umask needs nobody who sets it.
@@ -222,12 +222,3 @@ def test_umask_is_set_before_what_the_image_starts():
     # Of an image that is not there yet nothing is known.
     unknown = {"entrypoint": [], "command": []}
     assert filters.development_service(CODE, unknown, [], {**ME, "umask": "0077"})["entrypoint"] == []
-
-
-@pytest.mark.parametrize(
-    ("mapping", "user", "groups", "namespace"),
-    [("rootless", "0:0", [], ""), ("userns", "1234:100", ["27", "44"], "host")],
-)
-def test_developer_is_the_same_person_on_both_sides_of_an_engine_that_maps_users(mapping, user, groups, namespace):
-    found = filters.development_service(CODE, START, [], {**ME, "mapping": mapping})
-    assert (found["user"], found["groups"], found["namespace"]) == (user, groups, namespace)

@@ -1,5 +1,6 @@
 """Talking to a running stack: HAProxy's answers, waiting for containers, ports."""
 
+import os
 import socket
 import threading
 
@@ -104,6 +105,57 @@ def test_taken_port_names_its_owner():
 
 def test_foreign_address_is_refused():
     assert "198.51.100.1 is no address of this host" in stack_preflight.port_problem("198.51.100.1", 8080)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["name=seccomp,profile=builtin"], ""),
+        (["name=seccomp,profile=builtin", "name=rootless", "name=cgroupns"], "rootless"),
+        (["name=seccomp,profile=builtin", "name=userns"], "userns"),
+        ([], ""),
+    ],
+)
+def test_engine_says_how_it_maps_users(options, expected):
+    assert stack_preflight.mapping(options) == expected
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Make a checkout of somebody who is not root and whom this machine does not know."""
+    os.chown(tmp_path, 54321, 54322)
+    return tmp_path
+
+
+def test_root_develops_as_the_owner_of_the_checkout(project):
+    found = stack_preflight.developer(project, "")
+    assert (found["uid"], found["gid"], found["user"], found["groups"]) == (54321, 54322, "54321:54322", [])
+
+
+def test_developer_is_whoever_runs_the_playbook(project, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setattr(os, "getgid", lambda: 100)
+    monkeypatch.setattr(os, "getgroups", lambda: [100, 44, 27])
+    mask = os.umask(0o027)
+    try:
+        found = stack_preflight.developer(project, "")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(mask)
+    assert (found["user"], found["groups"], found["umask"]) == ("1234:100", [27, 44], "0027")
+    found = stack_preflight.developer(project, "rootless")
+    assert (found["uid"], found["user"], found["groups"], found["lost_groups"]) == (1234, "0:0", [], [27, 44])
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "expected"),
+    [(0, 44, 0o770, 44), (1234, 44, 0o770, None), (0, 45, 0o770, None), (0, 44, 0o750, None), (0, 44, 0o777, None)],
+)
+def test_folder_that_only_a_further_group_opens_is_found(tmp_path, monkeypatch, owner, group, mode, expected):
+    os.chown(tmp_path, owner, group)
+    tmp_path.chmod(mode)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    assert stack_preflight.closed_without(tmp_path, [27, 44]) == expected
 
 
 def test_missing_program_is_no_crash():

@@ -266,6 +266,6 @@ def test_answers_on_a_kept_connection_are_sent_at_once(front, back):
 
 def test_samples_share_what_listens_and_checks():
     # Each is a build context of its own that a user replaces alone, so the files stand twice.
-    for name in ("listen.py", "healthcheck.py", "__main__.py"):
+    for name in ("listen.py", "healthcheck.py", "__main__.py", "develop.py"):
         front, back = ((PROJECT / f"data/{tier}/app/{name}").read_text() for tier in ("fe", "be"))
         assert front.replace("front end", "back end") == back

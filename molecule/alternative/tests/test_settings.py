@@ -20,6 +20,9 @@ ELSEWHERE = {
     "be_source": "reconverge",
     "image_registry": "registry",
     "watchdog_enabled": "ha",
+    "app_mode": "development",
+    "fe_source_target": "development",
+    "be_source_target": "development",
     "monitoring_enabled": "default",
     # Rendered in the scenario default; their images can only be had from a registry.
     "monitoring_grafana": "default",

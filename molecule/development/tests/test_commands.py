@@ -1,0 +1,45 @@
+"""The targets of the Makefile that look into a running deployment."""
+
+import re
+import subprocess
+
+import pytest
+from developer import Developer
+
+
+@pytest.fixture(scope="module")
+def developer():
+    return Developer("private")
+
+
+def test_logs_follow_a_service(developer):
+    command = [str(developer.home / "as"), "make", "logs", "SERVICE=be", f"STACK_DIR={developer.directory}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        lines = first_lines(process.stdout, 3)
+        process.terminate()
+    services = {re.search(r"([a-z-]+)-[0-9]+ +\|", line)[1] for line in lines}
+    assert services == {"be"}
+
+
+def first_lines(stream, count):
+    """Return the first lines that a container has printed; what make itself says is none of them."""
+    lines = []
+    while len(lines) < count:
+        line = stream.readline()
+        assert line, f"nothing more after {lines}"
+        if "|" in line:
+            lines.append(line)
+    return lines
+
+
+@pytest.mark.parametrize(("arguments", "service"), [((), "fe"), (("SERVICE=be",), "be")])
+def test_shell_is_opened_in_a_service(developer, arguments, service):
+    done = developer.make("shell", *arguments, input="id -u; hostname\n")
+    uid, host = done.stdout.split()[-2:]
+    assert uid == str(developer.uid)
+    assert host in {item["Config"]["Hostname"] for item in developer.containers(service)}
+
+
+def test_client_of_the_database_is_the_application(developer):
+    done = developer.make("mysql", input="SELECT CURRENT_USER(), DATABASE();\n")
+    assert done.stdout.split()[-2:] == ["app@%", "app"]
