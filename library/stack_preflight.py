@@ -405,7 +405,7 @@ def main() -> None:
     name = parameters["stack_name"]
     stack_dir = Path(parameters["stack_dir"]).resolve()
     commands = Commands()
-    commands.start("engine", "docker", "info", "--format", '[{{json .ServerVersion}}, {{json .SecurityOptions}}]')
+    commands.start("engine", "docker", "info", "--format", "[{{json .ServerVersion}}, {{json .SecurityOptions}}]")
     commands.start("compose", "docker", "compose", "version", "--short")
     commands.start("containers", *list_command(name))
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
