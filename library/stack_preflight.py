@@ -54,7 +54,12 @@ options:
     type: bool
     default: false
   mounts:
-    description: Sources of bind mounts, found out by the action plugin.
+    description: Bind mounts with C(setting), C(source) and C(target), found out by the action plugin.
+    type: list
+    elements: dict
+    default: []
+  tmpfs:
+    description: File systems in memory with C(setting) and C(target), found out by the action plugin.
     type: list
     elements: dict
     default: []
@@ -108,6 +113,11 @@ developer:
   description: In development, whom front end and back end run as, on the host and in their containers; else empty.
   returned: always
   type: dict
+missing:
+  description: C(path) and C(kind), C(directory) or C(file), of what mounts need on the host and is not there.
+  returned: always
+  type: list
+  elements: dict
 mapping:
   description: How the engine maps users of containers to those of the host; C(rootless), C(userns) or empty.
   returned: always
@@ -365,6 +375,24 @@ def closed_without(path: Path, groups: list[int]) -> int | None:
     return state.st_gid if state.st_mode & stat.S_IWGRP else None
 
 
+def missing_paths(mounts: list[dict], tmpfs: list[dict]) -> list[dict]:
+    """Return ``path`` and ``kind`` of what is not there: sources of mounts, and where one is mounted inside another one."""
+    missing = {mount["source"]: "directory" for mount in mounts if not Path(mount["source"]).expanduser().exists()}
+    for inner in [*mounts, *tmpfs]:
+        tier = inner["setting"][:2]
+        around = [
+            mount for mount in mounts
+            if mount["setting"][:2] == tier and inner["target"].startswith(mount["target"].rstrip("/") + "/")
+        ]  # fmt: skip
+        if around:
+            # The engine would make it in the folder of the mount that is around, as root.
+            outer = max(around, key=lambda mount: len(mount["target"]))
+            point = Path(outer["source"]).expanduser() / inner["target"][len(outer["target"].rstrip("/")) + 1 :]
+            if not point.exists():
+                missing[str(point)] = "file" if Path(inner.get("source", "/")).expanduser().is_file() else "directory"
+    return [{"path": path, "kind": kind} for path, kind in missing.items()]
+
+
 def engine_socket(mapping: str) -> str:
     """Return the path of the socket at which the client finds its engine."""
     usual = "/var/run/docker.sock"
@@ -398,6 +426,7 @@ def main() -> None:
             "development": {"type": "bool", "default": False},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "mounts": {"type": "list", "elements": "dict", "default": []},
+            "tmpfs": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
@@ -469,6 +498,7 @@ def main() -> None:
         mount["exists"] = source.exists()
         mount["lost_group"] = closed_without(source, result["developer"].get("lost_groups", [])) if mount["exists"] else None
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
+    result["missing"] = missing_paths(parameters["mounts"], parameters["tmpfs"])
 
     try:
         result["state"] = json.loads(read_text(stack_dir / "state.json") or "{}")

@@ -589,6 +589,18 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     return problems
 
 
+def mounts(values: dict) -> list[dict]:
+    """Return what is mounted from the host: the ``setting`` that says so, ``source`` and ``target``."""
+    found = []
+    for tier in ("fe", "be"):
+        if values["app_mode"] == "development" and not values[f"{tier}_image"] and values[f"{tier}_source_target"]:
+            code = {"source": values[f"{tier}_source"], "target": values[f"{tier}_source_target"]}
+            found.append({"setting": f"{tier}_source", **code})
+        for mount in values[f"{tier}_mounts"]:
+            found.append({"setting": f"{tier}_mounts", "source": mount["source"], "target": mount["target"]})
+    return found
+
+
 def check_mounts(values: dict, host: dict) -> list[str]:
     """Check what is mounted, and in development whether its files can be the same person's on both sides."""
     problems = []

@@ -49,13 +49,13 @@ class ActionModule(ActionBase):
         arguments["development"] = values["app_mode"] == "development"
         arguments["mounts"] = [
             # Relative to the checkout where that is on the same machine; as it is elsewhere.
-            {"setting": f"{tier}_mounts", "source": stack_settings.mount_source(mount["source"], str(project))}
+            {**mount, "source": stack_settings.mount_source(mount["source"], str(project))}
+            for mount in stack_settings.mounts(values)
+        ]
+        arguments["tmpfs"] = [
+            {"setting": f"{tier}_tmpfs", "target": str(entry).partition(":")[0]}
             for tier in ("fe", "be")
-            for mount in values[f"{tier}_mounts"]
-        ] + [
-            {"setting": f"{tier}_source", "source": stack_settings.mount_source(values[f"{tier}_source"], str(project))}
-            for tier in ("fe", "be")
-            if arguments["development"] and not values[f"{tier}_image"] and values[f"{tier}_source_target"]
+            for entry in values[f"{tier}_tmpfs"]
         ]
         host = self._execute_module(module_args=arguments, task_vars=task_vars)
         result.update(host)

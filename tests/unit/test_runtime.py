@@ -158,6 +158,27 @@ def test_folder_that_only_a_further_group_opens_is_found(tmp_path, monkeypatch, 
     assert stack_preflight.closed_without(tmp_path, [27, 44]) == expected
 
 
+def test_what_mounts_need_and_is_not_there_is_found(tmp_path):
+    (tmp_path / "code/there").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    mounts = [
+        {"setting": "fe_source", "source": str(tmp_path / "code"), "target": "/srv"},
+        {"setting": "fe_mounts", "source": str(tmp_path / "new"), "target": "/srv/uploads"},
+        {"setting": "fe_mounts", "source": str(tmp_path / "file"), "target": "/srv/uploads/one"},
+        {"setting": "fe_mounts", "source": str(tmp_path / "file"), "target": "/srv/there"},
+        {"setting": "fe_mounts", "source": str(tmp_path / "file"), "target": "/srvother"},
+        # Inside a mount of the other tier.
+        {"setting": "be_mounts", "source": str(tmp_path / "file"), "target": "/srv/other"},
+    ]
+    found = stack_preflight.missing_paths(mounts, [{"setting": "fe_tmpfs", "target": "/srv/cache"}])
+    assert found == [
+        {"path": str(tmp_path / "new"), "kind": "directory"},
+        {"path": str(tmp_path / "code/uploads"), "kind": "directory"},
+        {"path": str(tmp_path / "new/one"), "kind": "file"},
+        {"path": str(tmp_path / "code/cache"), "kind": "directory"},
+    ]
+
+
 def test_missing_program_is_no_crash():
     commands = stack_preflight.Commands()
     commands.start("x", "/nowhere/docker")

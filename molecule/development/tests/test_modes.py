@@ -53,12 +53,6 @@ def test_changing_the_mode_rolls_and_touches_neither_data_nor_code(private):
     assert files_of(private) == files
 
 
-def test_second_run_changes_nothing(private):
-    ids = private.ids()
-    assert "changed=0 " in private.make("dev").stdout
-    assert private.ids() == ids
-
-
 @pytest.fixture(scope="module")
 def shared():
     """Make a folder in which only members of a group may write."""

@@ -64,7 +64,7 @@ def save(developer, tier, path, text, version):
 @pytest.mark.parametrize("tier", ["fe", "be"])
 def test_saved_code_is_served_by_every_replica_and_no_request_is_lost(developer, tier, main, capsys):
     started = {item["Id"]: item["State"]["StartedAt"] for item in developer.containers(tier)}
-    with Load(developer, rate=50) as load, load.event("saves") as window:
+    with Load(developer, rate=20) as load, load.event("saves") as window:
         seconds = [max(save(developer, tier, *main, f"{tier} {number}")) for number in range(TIMES)]
     with capsys.disabled():
         print(f"\n{tier}: a save is served by all after {statistics.median(seconds):.2f} s (median of {TIMES}),", end=" ")
