@@ -30,7 +30,7 @@ logs: ## Follow what the services print (SERVICE=fe: one of them)
 	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
 
 shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
-	$(EXEC) $(or $(SERVICE),fe) sh
+	$(EXEC) $(or $(SERVICE),fe) sh -c 'umask $(shell umask); exec sh'
 
 mysql: ## Open the database's client as the application's user
 	@$(EXEC) db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'

@@ -34,9 +34,9 @@ def first_lines(stream, count):
 
 @pytest.mark.parametrize(("arguments", "service"), [((), "fe"), (("SERVICE=be",), "be")])
 def test_shell_is_opened_in_a_service(developer, arguments, service):
-    done = developer.make("shell", *arguments, input="id -u; hostname\n")
-    uid, host = done.stdout.split()[-2:]
-    assert uid == str(developer.uid)
+    done = developer.make("shell", *arguments, input="id -u; umask; hostname\n")
+    uid, mask, host = done.stdout.split()[-3:]
+    assert (uid, mask) == (str(developer.uid), "0077")
     assert host in {item["Config"]["Hostname"] for item in developer.containers(service)}
 
 
