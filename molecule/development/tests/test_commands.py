@@ -40,6 +40,20 @@ def test_shell_is_opened_in_a_service(developer, arguments, service):
     assert host in {item["Config"]["Hostname"] for item in developer.containers(service)}
 
 
+@pytest.mark.parametrize("name", ["private", "php"])
+def test_number_without_a_name_has_a_home(name):
+    developer = Developer(name)
+    for tier in ("fe", "be"):
+        # Nobody there knows the number, and the home is writable all the same.
+        script = 'cd && touch home && ! getent passwd "$(id -u)" && stat --format=%u home'
+        assert developer.execute(tier, "sh", "-c", script).stdout == f"{developer.uid}\n"
+
+
+def test_pip_has_a_place_for_its_cache(developer):
+    script = 'folder=$(pip cache dir) && mkdir -p "$folder" && touch "$folder/fetched" && echo "$folder"'
+    assert developer.execute("be", "sh", "-c", script).stdout.strip().startswith("/tmp/")  # noqa: S108
+
+
 def test_client_of_the_database_is_the_application(developer):
     done = developer.make("mysql", input="SELECT CURRENT_USER(), DATABASE();\n")
     assert done.stdout.split()[-2:] == ["app@%", "app"]
