@@ -143,7 +143,7 @@ def test_old_engine_or_compose_is_refused(stack, tmp_path, engine, compose, sent
     answer = f"echo {compose}; exit 0" if compose else "exit 1"
     client.write_text(
         "#!/bin/sh\n"
-        f'case "$1 $2" in\n"version --format") echo {engine}; exit 0;;\n"compose version") {answer};;\nesac\n'
+        f'case "$1 $2" in\n"info --format") echo \'["{engine}", []]\'; exit 0;;\n"compose version") {answer};;\nesac\n'
         f'exec {real} "$@"\n'
     )
     client.chmod(0o755)
