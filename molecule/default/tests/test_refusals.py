@@ -14,7 +14,9 @@ def untouched(stack):
 
     def state():
         files = {p: (p.read_bytes(), p.stat().st_mode) for p in stack.directory.rglob("*") if p.is_file()}
-        return stack.ids(), files, run("docker", "volume", "ls", "--quiet").stdout
+        # Others may work on the same engine meanwhile.
+        volumes = run("docker", "volume", "ls", "--quiet", "--filter", f"name={stack.name}").stdout
+        return stack.ids(), files, volumes
 
     before = state()
     yield
