@@ -44,6 +44,12 @@ status: $(VENV)/.ready ## Say how the stack is: containers, load balancers, watc
 rollback: $(VENV)/.ready ## Bring front end and back end of the release before this one back
 	$(PLAY) playbooks/rollback.yml $(ARGS)
 
+backup: $(VENV)/.ready ## Take a backup of the database while it runs
+	$(PLAY) playbooks/backup.yml $(ARGS)
+
+restore: $(VENV)/.ready ## Bring a backup back (ARGS='-e confirm=webstack -e restore_until=...')
+	$(PLAY) playbooks/restore.yml $(ARGS)
+
 check: $(VENV)/.ready ## Show what `make up` would change
 	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
 
@@ -92,4 +98,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql down status rollback check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql down status rollback backup restore check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring

@@ -190,8 +190,8 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
                 existing = read_bytes(root / file["path"])
         if existing is not None and value and existing != value.encode():
             raise TreeError(
-                f"{name}: the value differs from the one that the data was created with; leave it out to keep that one,"
-                " or change the password in the database first and then the files in secrets/."
+                f"{name}: the value differs from the one that is in use; leave it out to keep that one, or let"
+                " playbooks/rotate.yml replace it."
             )
         values[name] = existing or (value or random_source.token_urlsafe(SECRET_BYTES)).encode()
     return values

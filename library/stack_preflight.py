@@ -309,6 +309,9 @@ def read_tree(root: Path) -> dict[str, dict]:
     # Dumps can be large and are not compared; sockets are HAProxy's.
     for folder, folders, files in os.walk(root):
         base = Path(folder).relative_to(root)
+        if str(base) == "backup/cache":
+            folders.clear()
+            files = []
         if str(base) in ("db/dumps", "fe-lb/run", "be-lb/run"):
             files = []
         for name in [*folders, *files]:

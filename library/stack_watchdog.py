@@ -62,6 +62,7 @@ import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
 
@@ -105,30 +106,10 @@ class Systemd:
         """Name the unit and where it lies: root's with the system's own, another user's with theirs."""
         self.path = path
         self.unit = f"{name}-watchdog.service"
-        root = os.getuid() == 0
-        self.folder = Path("/etc/systemd/system") if root else Path("~/.config/systemd/user").expanduser()
-        self.command = ["systemctl"] if root else ["systemctl", "--user"]
-        target = "multi-user.target" if root else "default.target"
+        self.folder = systemd.folder()
+        target = "multi-user.target" if os.getuid() == 0 else "default.target"
         # A % would be a specifier of systemd.
         self.content = UNIT.format(name=name, python=sys.executable, path=str(path).replace("%", "%%"), target=target)
-
-    @staticmethod
-    def available() -> bool:
-        """Tell whether systemd runs, with an instance for this user."""
-        if not Path("/run/systemd/system").is_dir():
-            return False
-        return os.getuid() == 0 or Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"), "systemd").is_dir()
-
-    def call(self, *arguments: str, check: bool = True) -> None:
-        """Run systemctl.
-
-        Raises:
-            WatchdogError: it failed.
-        """
-        environment = {"XDG_RUNTIME_DIR": f"/run/user/{os.getuid()}", **os.environ}
-        done = subprocess.run([*self.command, *arguments], capture_output=True, text=True, check=False, env=environment)
-        if check and done.returncode:
-            raise WatchdogError(f"{' '.join(self.command)} {' '.join(arguments)} failed: {done.stderr.strip()}")
 
     def present(self) -> bool:
         """Tell whether there is a unit."""
@@ -138,23 +119,21 @@ class Systemd:
         """Write the unit and start it anew.
 
         Raises:
-            WatchdogError: systemd refuses.
+            SystemdError: systemd refuses.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / self.unit).write_text(self.content, encoding="utf-8")
-        if os.getuid() != 0:
-            # So that it runs without a login; not every policy allows it, and then it runs while the user is logged in.
-            subprocess.run(["loginctl", "enable-linger"], capture_output=True, check=False)
-        self.call("daemon-reload")
-        self.call("enable", self.unit)
-        self.call("restart", self.unit)
+        systemd.linger()
+        systemd.call("daemon-reload")
+        systemd.call("enable", self.unit)
+        systemd.call("restart", self.unit)
 
     def stop(self) -> None:
         """Stop it and remove the unit."""
         if self.present():
-            self.call("disable", "--now", self.unit, check=False)
+            systemd.call("disable", "--now", self.unit, check=False)
             (self.folder / self.unit).unlink()
-            self.call("daemon-reload")
+            systemd.call("daemon-reload")
 
 
 class Background:
@@ -210,8 +189,8 @@ def main() -> None:
     path = Path(parameters["path"]).resolve()
     running = holder(path).get("doing")
     started = parameters["state"] == "started"
-    systemd = Systemd.available()
-    supervisor = (Systemd if systemd else Background)(parameters["name"], path)
+    supervised = systemd.available()
+    supervisor = (Systemd if supervised else Background)(parameters["name"], path)
     changed = running != parameters["version"] if started else bool(running) or supervisor.present()
     if changed and not module.check_mode:
         try:
@@ -223,9 +202,9 @@ def main() -> None:
                 )
             else:
                 supervisor.stop()
-        except (WatchdogError, OSError) as error:
+        except (WatchdogError, systemd.SystemdError, OSError) as error:
             module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, supervisor="systemd" if systemd else "none")
+    module.exit_json(changed=changed, supervisor="systemd" if supervised else "none")
 
 
 if __name__ == "__main__":

@@ -38,12 +38,15 @@ UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2
 DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 # Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
 OWN_PREFIXES = (
-    *("fe_", "be_", "lb_", "database_", "watchdog_", "monitoring_"),
+    *("fe_", "be_", "lb_", "database_", "watchdog_", "monitoring_", "backup_", "restore_", "edge_"),
     *("frontend_", "backend_", "load_balancer_", "image_", "stack_"),
 )
 # Settings that are ports of 127.0.0.1.
 MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
-THRESHOLDS = ("certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
+THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
+# What backup_keep may name.
+KEPT = ("last", "daily", "weekly", "monthly", "yearly")
+EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
 TYPES = {
     "int": (check_type_int, "a whole number"),
@@ -324,6 +327,29 @@ def check_monitoring(values: dict) -> list[str]:
     return problems
 
 
+def check_backup(values: dict) -> list[str]:
+    """Check where backups go, how many are kept and when they are taken."""
+    problems = _matches(
+        values, "backup_repository", r"(?:~?/|[a-z0-9]+:)\S.*", "an absolute path, or a repository of restic"
+    )
+    problems += _matches(values, "backup_password", r"[^\r\n]*", "a password without line breaks")
+    problems += _matches(values, "backup_schedule", r"(?:(?:[01][0-9]|2[0-3]):[0-5][0-9])?", "a time like 03:30, or nothing")
+    problems += _between(values, "backup_logs_interval", 1, 60, "minutes")
+    problems += _between(values, "backup_logs_days", 1, 3650, "days")
+    for key in values.get("backup_environment") or {}:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
+            problems.append(f"backup_environment: {key!r} is no name of a variable; use letters, digits and _.")
+    keep = values.get("backup_keep") or {}
+    for key, value in keep.items():
+        if key not in KEPT:
+            problems.append(f"backup_keep: {key!r} is no period; use {', '.join(KEPT)}.")
+        elif isinstance(value, bool) or not str(value).isdigit() or int(value) < 1:
+            problems.append(f"backup_keep.{key}: {value!r} is no number of backups; give 1 or more, or leave it out.")
+    if "backup_keep" in values and not keep:
+        problems.append("backup_keep: with nothing in it no backup would be kept; give for example last: 3.")
+    return problems
+
+
 def check_names(values: dict) -> list[str]:
     """Check names, addresses, paths and durations by their form."""
     problems = _matches(
@@ -445,6 +471,7 @@ def check_load_balancers(values: dict) -> list[str]:
             problems.append(f"lb_timeouts.{key}: {value!r} is no duration; write it like 500ms or 30s.")
     for key in sorted(known - set(timeouts)) if timeouts else []:
         problems.append(f"lb_timeouts: {key} is missing; give all of {', '.join(sorted(known))}.")
+    problems += _check_edge(values)
     problems += _between(values, "lb_slots", 2, 4000, "servers")
     problems += _between(values, "lb_dns_payload", 512, 65535, "bytes")
     problems += _between(values, "lb_discovery_interval", 0.1, 60, "seconds")
@@ -453,6 +480,38 @@ def check_load_balancers(values: dict) -> list[str]:
     problems += _between(values, "hsts_max_age", 0, 10**9, "seconds")
     problems += _between(values, "watchdog_restarts", 0, 1000, "restarts")
     problems += _between(values, "stack_releases_kept", 1, 1000, "releases")
+    return problems
+
+
+def _check_edge(values: dict) -> list[str]:
+    """Check what the edge takes from clients and adds to answers."""
+    problems = []
+    limits = values.get("edge_limits") or {}
+    for key, value in limits.items():
+        if key not in EDGE_LIMITS:
+            problems.append(f"edge_limits: {key!r} is no limit; use {', '.join(EDGE_LIMITS)}.")
+        elif key in ("connections", "requests"):
+            if isinstance(value, bool) or not str(value).isdigit():
+                problems.append(f"edge_limits.{key}: {value!r} is no number; give how many, or 0 for no limit.")
+        elif key == "body" and str(value) == "0":
+            continue
+        else:
+            problems += _size(f"edge_limits.{key}", value)
+            if key == "headers" and not problems and not 4096 <= parse_size(value) <= 2**20:
+                problems.append(f"edge_limits.headers: {value!r} is out of range; give a size from 4K to 1M.")
+    for key in sorted(set(EDGE_LIMITS) - set(limits)) if limits else []:
+        problems.append(f"edge_limits: {key} is missing; give all of {', '.join(EDGE_LIMITS)}.")
+    for address in values.get("edge_trusted") or []:
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError:
+            problems.append(f"edge_trusted: {address!r} is no address; write it like 10.1.2.0/24.")
+    for name in [*(values.get("edge_headers") or {}), *(values.get("edge_hidden_headers") or [])]:
+        if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
+            problems.append(f"edge_headers: {name!r} is no name of a header; use letters, digits and -.")
+    for name, value in (values.get("edge_headers") or {}).items():
+        if not re.fullmatch(r"[ -~]*", str(value)):
+            problems.append(f"edge_headers.{name}: {value!r} is no value of a header; give a text of one line in ASCII.")
     return problems
 
 
@@ -528,6 +587,7 @@ def check_settings(values: dict, project: Path) -> list[str]:
         + check_containers(values)
         + check_load_balancers(values)
         + check_monitoring(values)
+        + check_backup(values)
         + check_files(values, project)
     )
 
@@ -580,11 +640,12 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")
     problems += check_mounts(values, host)
-    if host["database_volume"] and not host["secrets_complete"]:
+    # One that is started takes the passwords that it finds; one that runs knows the old ones alone.
+    if not host["secrets_complete"] and any(container["service"] == "db" for container in host["containers"]):
         problems.append(
-            f"The volume {values['stack_name']}_database holds a database, but its passwords are not in"
-            f" {host['stack_dir']}/secrets (stack_dir); bring that folder back, or remove the volume if its data"
-            " may be lost."
+            f"The database of {values['stack_name']} is there, but its passwords are not in {host['stack_dir']}/secrets"
+            " (stack_dir); bring that folder back, or remove the container of the database, which takes new passwords when"
+            " it starts again; its data stays."
         )
     return problems
 

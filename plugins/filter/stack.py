@@ -361,6 +361,8 @@ def data_volume_problem(report: str, volume: str) -> str:
             f"The volume {volume} is only half initialised, because its first start was interrupted;"
             f" remove it with 'docker volume rm {volume}' and run again."
         )
+    if ".restore-incomplete" in names:
+        return f"The restore into the volume {volume} was interrupted; run playbooks/restore.yml again."
     if "mysql.ibd" not in names:
         return f"The volume {volume} holds something else than a MySQL database; {keep}."
     written = re.findall(r'"version":\s*"([0-9.]+)', history)
@@ -371,6 +373,19 @@ def data_volume_problem(report: str, volume: str) -> str:
             " which cannot read it; take an image of that version or later."
         )
     return ""
+
+
+def data_volume_upgrade(report: str) -> dict[str, str]:
+    """Return the releases ``before`` and ``after`` if the server is newer than what wrote a data volume, else nothing.
+
+    Args:
+        report: as for ``data_volume_problem``.
+    """
+    written = re.findall(r'"version":\s*"([0-9.]+)', report)
+    own = re.search(r"Ver ([0-9.]+)", report.partition("\n\n")[0])
+    if not written or not own or _numbers(own[1]) <= _numbers(written[-1]):
+        return {}
+    return {"before": written[-1], "after": own[1]}
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -427,6 +442,7 @@ class FilterModule:
             "images_missing": images_missing,
             "data_volume_names": data_volume_names,
             "data_volume_problem": data_volume_problem,
+            "data_volume_upgrade": data_volume_upgrade,
             "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,
             "self_signed_certificate": self_signed_certificate,

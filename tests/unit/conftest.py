@@ -8,7 +8,7 @@ import ansible.module_utils
 
 PROJECT = Path(__file__).parents[2]
 ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
-FOLDERS = ("library", "module_utils", "tests", "files/images/monitoring", "roles/watchdog/files")
+FOLDERS = ("library", "module_utils", "tests", "files/images/monitoring", "roles/watchdog/files", "roles/backup/files")
 sys.path[:0] = [str(PROJECT / folder) for folder in FOLDERS]
 
 # Plugins have names that others have too, so they are loaded under ones of their own.

@@ -148,10 +148,22 @@ def test_what_the_deployment_shall_be_is_read_anew(tmp_path):
     path = tmp_path / "deployment.json"
     for number in (2, 5):
         content = {"containers": {"fe": number}, "thresholds": {"error_share": "0.05"}, "certificate_not_after": 12}
+        content["backup_interval"] = 300
         path.write_text(json.dumps(content))
         families = collector.Families()
         collector.promise(path, families)
         found = samples(families)
         assert found["stack_containers_wanted", ""] == number
         assert found["stack_certificate_not_after_seconds", ""] == 12
+        assert found["stack_backup_interval_seconds", ""] == 300
         assert found["stack_alert_threshold", ""] == 0.05
+
+
+def test_backups_are_told_by_kind(tmp_path):
+    families = collector.Families()
+    collector.tell_backups(tmp_path / "backup.json", families)
+    assert not list(families)
+    (tmp_path / "backup.json").write_text('{"backup": 12.5, "logs": 13.0}')
+    collector.tell_backups(tmp_path / "backup.json", families)
+    [family] = families
+    assert {sample.labels["kind"]: sample.value for sample in family.samples} == {"backup": 12.5, "logs": 13.0}

@@ -188,10 +188,11 @@ def test_foreign_data_volume_is_refused(stack, kind):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_data_without_its_passwords_is_refused(stack):
+def test_database_without_its_passwords_is_refused(stack):
     name = f"{stack.name}-lost"
-    run("docker", "volume", "create", f"{name}_database")
+    labels = [f"--label=com.docker.compose.{label}" for label in (f"project={name}", "service=db", "oneoff=False")]
+    run("docker", "create", f"--name={name}-db-1", *labels, stack.containers("db")[0]["Image"])
     try:
         refuse(stack, {"stack_name": name, "http_port": 18997, "https_port": 18996}, "its passwords are not in")
     finally:
-        run("docker", "volume", "rm", f"{name}_database")
+        run("docker", "rm", "--volumes", f"{name}-db-1")

@@ -25,6 +25,8 @@ LABELS = ("id", "name", "service", "image")
 NANO = 1e9
 # What the deployment shall be; the playbook replaces it with every run that changes it.
 DEPLOYMENT = Path("/etc/container-exporter/deployment.json")
+# When backups were taken; what takes them replaces it.
+BACKUPS = Path("/etc/container-exporter/backup.json")
 STATES = ("created", "running", "paused", "restarting", "exited", "dead")
 
 
@@ -177,8 +179,19 @@ def promise(path: Path, families: Families) -> None:
         families.gauge("stack_containers_wanted", text, number, {"service": service})
     for name, value in deployment["thresholds"].items():
         families.gauge("stack_alert_threshold", "From which value on alerts fire.", float(value), {"name": name})
+    text = "Seconds after which the host stores the binary logs by itself; 0: it takes no backups."
+    families.gauge("stack_backup_interval_seconds", text, deployment["backup_interval"], {})
     text = "Until when the certificate of the edge is valid, seconds of the epoch."
     families.gauge("stack_certificate_not_after_seconds", text, deployment["certificate_not_after"], {})
+
+
+def tell_backups(path: Path, families: Families) -> None:
+    """Add when the last good backup of each kind was taken, if there was one."""
+    if not path.exists():
+        return
+    for kind, at in json.loads(path.read_text(encoding="utf-8")).items():
+        text = "When the last good backup was taken, seconds of the epoch."
+        families.gauge("stack_backup_last_success_seconds", text, at, {"kind": kind})
 
 
 class Containers(Collector):
@@ -224,6 +237,7 @@ class Containers(Collector):
             for address in container.addresses & set(servers):
                 serve(servers[address], labels, families)
         promise(DEPLOYMENT, families)
+        tell_backups(BACKUPS, families)
         # The root of a container lies on the same file system as the volumes of the engine.
         system = os.statvfs("/")
         text = "Size of the file system of images, containers and volumes."

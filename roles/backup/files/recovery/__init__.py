@@ -1,0 +1,1 @@
+"""Backups of the database, and what brings them back. Runs on the host, beside the engine, without the playbook."""

@@ -1,0 +1,84 @@
+"""Take backups of a stack's database and bring them back: python3 -m recovery COMMAND, beside settings.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from pathlib import Path
+
+from stack_lock import LockError, held
+
+from recovery.backup import take, take_logs, try_upgrade
+from recovery.containers import Engine, RecoveryError, Settings
+from recovery.repository import Repository
+from recovery.restore import KINDS, Restore, Wish, spoken
+
+FOLDER = Path(__file__).resolve().parents[1]
+# Seconds to wait for another backup of the same stack.
+PATIENCE = {"logs": 0.0}
+USUAL_PATIENCE = 600.0
+
+
+def say(text: str) -> None:
+    """Print a line at once."""
+    print(text, flush=True)
+
+
+def list_backups(engine: Engine) -> None:
+    """Print the backups of the stack, oldest first.
+
+    Raises:
+        RecoveryError: the repository cannot be read.
+    """
+    for snapshot in Repository(engine).snapshots(*KINDS, "logs"):
+        say(f"{snapshot.short}  {spoken(snapshot.at)}  {snapshot.kind:<7} {snapshot.version}")
+
+
+def main() -> int:
+    """Run a command; the exit code is 1 if it has failed, and why is the last line of the errors."""
+    parser = argparse.ArgumentParser(prog="recovery", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("backup", help="take a backup of the database and of its binary logs")
+    commands.add_parser("logs", help="store the binary logs alone, which a restore to a point in time needs")
+    commands.add_parser("list", help="list the backups of this stack")
+    commands.add_parser("check", help="read everything in the repository and compare it with its checksums")
+    commands.add_parser("rehearse", help="take a backup and let the server of the settings open a copy of it")
+    restore = commands.add_parser("restore", help="bring a backup back")
+    restore.add_argument("--backup", default="latest", help="name of a backup, or latest")
+    restore.add_argument("--until", default="", help="a time, or latest for everything that was stored")
+    restore.add_argument("--confirm", default="", help="name of the stack, if it has a database to be replaced")
+    restore.add_argument("--origin", default="", help="name of the stack whose backups are meant, if it is another one")
+    restore.add_argument("--database", required=True, help="name of the application's schema")
+    arguments = parser.parse_args()
+    # So that what was made is removed by whoever made it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    engine = Engine(Settings(**json.loads((FOLDER / "settings.json").read_text(encoding="utf-8"))))
+    wish = None
+    if arguments.command == "restore":
+        origin = arguments.origin or engine.settings.stack
+        wish = Wish(arguments.backup, arguments.until, arguments.confirm, origin, arguments.database)
+    actions = {
+        "backup": lambda: take(engine, say),
+        "logs": lambda: take_logs(engine, say),
+        "rehearse": lambda: try_upgrade(engine, say),
+        "list": lambda: list_backups(engine),
+        "check": lambda: Repository(engine).check(),
+        "restore": lambda: Restore(engine, wish, say).run(),
+    }
+    try:
+        with held(FOLDER, f"works on backups ({arguments.command})", PATIENCE.get(arguments.command, USUAL_PATIENCE)):
+            engine.clean()
+            try:
+                actions[arguments.command]()
+            finally:
+                engine.clean()
+    except (RecoveryError, LockError, OSError) as error:
+        print(str(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
