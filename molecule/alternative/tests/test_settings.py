@@ -24,6 +24,13 @@ ELSEWHERE = {
     "fe_source_target": "development",
     "be_source_target": "development",
     "monitoring_enabled": "default",
+    "backup_repository": "recovery",
+    "backup_password": "recovery",
+    "backup_environment": "recovery",
+    "backup_keep": "recovery",
+    "backup_logs_days": "recovery",
+    "backup_schedule": "recovery",
+    "backup_logs_interval": "recovery",
     # Rendered in the scenario default; their images can only be had from a registry.
     "monitoring_grafana": "default",
     "monitoring_grafana_port": "default",
