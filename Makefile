@@ -50,6 +50,9 @@ backup: $(VENV)/.ready ## Take a backup of the database while it runs
 restore: $(VENV)/.ready ## Bring a backup back (ARGS='-e confirm=webstack -e restore_until=...')
 	$(PLAY) playbooks/restore.yml $(ARGS)
 
+rotate: $(VENV)/.ready ## Replace the passwords of the database and the certificate while requests go on
+	$(PLAY) playbooks/rotate.yml $(ARGS)
+
 check: $(VENV)/.ready ## Show what `make up` would change
 	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
 
@@ -77,7 +80,7 @@ lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
 test: $(VENV)/.ready-dev ## Run linters, unit tests and the Molecule scenarios, beside a running stack
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(SCENARIO)
 
-audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets, rendered files
+audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets and where they could show, files
 	PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/audit.py
 
 test-mutations: $(VENV)/.ready-dev ## Break the project in a copy, piece by piece, and expect that the tests notice
@@ -98,4 +101,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql down status rollback backup restore check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql down status rollback backup restore rotate check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring

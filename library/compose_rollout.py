@@ -268,7 +268,7 @@ class Stack:
         """
         ids = [container.id for container in containers]
         if ids:
-            argv = ["docker", "rm", "--force", *ids]
+            argv = ["docker", "rm", "--force", "--volumes", *ids]
             done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=self.descriptors)
             if done.returncode and (left := self.containers(*ids)):
                 raise RolloutError(f"The engine does not remove {names(left)}: {done.stderr.strip()}")

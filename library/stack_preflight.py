@@ -122,6 +122,19 @@ mapping:
   description: How the engine maps users of containers to those of the host; C(rootless), C(userns) or empty.
   returned: always
   type: str
+seccomp:
+  description: Whether the engine filters the system calls of containers.
+  returned: always
+  type: bool
+scheduler:
+  description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
+  returned: always
+  type: str
+firewalls:
+  description: Firewalls that are on, of C(ufw) and C(firewalld).
+  returned: always
+  type: list
+  elements: str
 run_options:
   description: Options of C(docker run) with which a container knows the users of the host.
   returned: always
@@ -197,6 +210,8 @@ import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
+import re  # noqa: E402
+import shutil  # noqa: E402
 import socket  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
@@ -207,6 +222,7 @@ from ansible.module_utils.stack_compose import list_command, outdated_services, 
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
+from ansible.module_utils.stack_systemd import available as systemd_available  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
 
@@ -406,6 +422,16 @@ def engine_socket(mapping: str) -> str:
     return path if scheme == "unix" else usual
 
 
+def firewalls() -> list[str]:
+    """Return which of the usual firewalls is on, by what everybody may read."""
+    found = []
+    if re.search(r"^ENABLED=yes", read_text(Path("/etc/ufw/ufw.conf")), re.MULTILINE):
+        found.append("ufw")
+    if Path("/run/firewalld").exists() or Path("/run/firewalld.pid").exists():
+        found.append("firewalld")
+    return found
+
+
 def read_text(path: Path) -> str:
     """Return the content of a file, or nothing if there is no such file."""
     try:
@@ -463,6 +489,9 @@ def main() -> None:
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
         "mapping": mapped,
+        "seccomp": any("name=seccomp" in option for option in security or []),
+        "scheduler": "systemd" if systemd_available() else "cron" if shutil.which("crontab") else "",
+        "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
         "docker_socket": docker_socket,
         "socket_group": group_of(Path(docker_socket), mapped),

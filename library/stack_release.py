@@ -21,6 +21,10 @@ options:
     description: Project name of Compose; only images that bear its label are removed.
     type: str
     required: true
+  prefix:
+    description: Prefix of the names of images that are built for every stack; those without a name are removed.
+    type: str
+    default: ""
   action:
     description: What to do.
     type: str
@@ -135,6 +139,8 @@ def save(root: Path, parameters: dict, check: bool) -> dict:
     index, identity = read_index(root), digest(text)
     result: dict = {"changed": False, "release": {}, "removed": []}
     if index and index[-1]["digest"] == identity:
+        if not check:
+            result["removed"] = remove_images(parameters, index)
         return result
     state = json.loads((root / "state.json").read_text(encoding="utf-8"))
     names = {service: image_of(text, service) for service in SERVICES}
@@ -156,16 +162,25 @@ def save(root: Path, parameters: dict, check: bool) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / FILE, text)
     write_index(root, index)
-    result["removed"] = remove_images(parameters["project"], index)
+    result["removed"] = remove_images(parameters, index)
     return result
 
 
-def remove_images(project: str, index: list[dict]) -> list[str]:
-    """Remove the images of front end and back end that were built for this stack and that no kept release has."""
-    kept = {item["images"][service]["name"] for item in index for service in SERVICES}
+def remove_images(parameters: dict, index: list[dict]) -> list[str]:
+    """Remove what was built for this stack and is needed no more.
+
+    That is images of front end and back end that no kept release has, and those whose name means a newer one by now.
+    """
+    images = [item["images"][service] for item in index for service in SERVICES]
+    kept, identities = {image["name"] for image in images}, {image["id"] for image in images}
     wanted = {name.rpartition(":")[0] for name in kept}
-    listed = docker("images", "--filter", f"label=webstack.stack={project}", "--format", "{{.Repository}}:{{.Tag}}").split()
+    own = ("image", "ls", "--no-trunc", "--filter", f"label=webstack.stack={parameters['project']}")
+    listed = docker(*own, "--format", "{{.Repository}}:{{.Tag}}").split()
     superfluous = [name for name in listed if name.rpartition(":")[0] in wanted and name not in kept]
+    for label in sorted({parameters["project"], parameters["prefix"]}):
+        own = ("image", "ls", "--no-trunc", "--quiet", "--filter", f"label=webstack.stack={label}")
+        nameless = docker(*own, "--filter", "dangling=true").split()
+        superfluous += [identity for identity in dict.fromkeys(nameless) if identity not in identities]
     # One that a container still uses is kept by the engine itself.
     return [name for name in superfluous if docker("image", "rm", name)]
 
@@ -241,6 +256,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "project": {"type": "str", "required": True},
+            "prefix": {"type": "str", "default": ""},
             "action": {"type": "str", "choices": sorted(actions), "required": True},
             "keep": {"type": "int", "default": 5},
             "number": {"type": "int", "default": 0},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -402,8 +403,12 @@ def mount_source(source: Any, project: str) -> str:
 
 
 def check_containers(values: dict) -> list[str]:
-    """Check limits, reservations, environment, capabilities and mounts of the containers."""
+    """Check limits, reservations, environment, capabilities and mounts of the containers, and what builds leave."""
     problems = []
+    if str(values.get("image_build_cache", 0)) != "0" and _size("", values["image_build_cache"]):
+        problems.append(
+            f"image_build_cache: {values['image_build_cache']!r} is no size; write it like 10G, or 0 for all of it."
+        )
     for name in (
         "fe_limits",
         "be_limits",
@@ -533,7 +538,22 @@ def check_files(values: dict, project: Path) -> list[str]:
             problems.append(f"database_dumps: the file {path} does not exist; correct the path or leave it out.")
         elif not path.name.endswith(DUMP_SUFFIXES):
             problems.append(f"database_dumps: {path} is no dump; its name must end with {', '.join(DUMP_SUFFIXES)}.")
+    if values.get("seccomp_profile"):
+        problems += _check_seccomp(project / Path(values["seccomp_profile"]).expanduser())
     return problems + check_certificate(values, project)
+
+
+def _check_seccomp(path: Path) -> list[str]:
+    """Check that a profile is one, which the engine would only notice when it starts a container."""
+    try:
+        profile = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return [f"seccomp_profile: {path} cannot be read ({error.strerror}); correct the path, or leave it empty."]
+    except ValueError as error:
+        return [f"seccomp_profile: {path} is no JSON ({error}); correct it, or leave the setting empty."]
+    if not isinstance(profile, dict) or not str(profile.get("defaultAction")).startswith("SCMP_ACT_"):
+        return [f"seccomp_profile: {path} has no defaultAction; correct it, or leave the setting empty."]
+    return []
 
 
 def check_certificate(values: dict, project: Path) -> list[str]:
@@ -631,6 +651,8 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
             f"{tier}_replicas: all containers are counted with {needed / 2**30:.1f} GiB of memory and the host can give"
             f" {limit / 2**30:.1f} GiB; lower {tier}_replicas, or {tier}_memory_reservation if a replica needs less."
         )
+    if values["backup_schedule"] and not host["scheduler"]:
+        problems.append("backup_schedule: this host has neither systemd nor cron; install cron, or leave it empty.")
     if values["monitoring_enabled"] and host["socket_group"] is None:
         problems.append(
             f"monitoring_docker_socket: {host['docker_socket']} does not exist on the host; give the engine's"

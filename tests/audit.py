@@ -1,8 +1,8 @@
 """Examine a running stack with second opinions; one line for each check, exit code 1 if one fails.
 
 What is looked at: the edge's TLS (testssl.sh), the rendered files (Docker Compose, HAProxy, promtool), every container
-by the rule of least access, networks, secrets. Remarks of the scanner that are accepted stand with their answer in
-tests/audit_findings.yml.
+by the rule of least access and by the checks of the CIS Docker Benchmark, networks, secrets and where they could show.
+Remarks that are accepted stand with their answer in tests/audit_findings.yml.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import least_access
+import runtime_checks
 import yaml
+from secret_search import search
 from stack import PROJECT, Stack, run
 
 Check = tuple[bool, str]
@@ -102,6 +104,29 @@ def secrets(stack: Stack) -> Iterator[Check]:
     for path in [*paths, stack.directory / "fe-lb/config/tls/site.pem.key"]:
         mode = stat.S_IMODE(path.stat().st_mode)
         yield mode == 0o600, f"only its owner reads {path.relative_to(stack.directory)} (mode {mode:04o})"
+    searched, shown = search(stack, {})
+    for place in shown:
+        yield False, f"shown: {place}"
+    yield searched > 0, f"{searched} places searched for every secret: inspect, logs, processes, files, image layers"
+
+
+def judge_containers(found: list[dict], security: list[str]) -> Iterator[Check]:
+    """Go through the container runtime section of the CIS Docker Benchmark; a warning needs an answer."""
+    answers = yaml.safe_load((PROJECT / "tests/audit_findings.yml").read_text(encoding="utf-8"))["runtime"]
+    for number, (title, warns) in runtime_checks.CHECKS.items():
+        warned = sorted({least_access.identity(container)[1] for container in found if warns(container, security)})
+        accepted = answers.get(number, {})
+        for service in warned:
+            answer = accepted.get(service, accepted.get("every service"))
+            yield bool(answer), f"{number} {title}, but not {service}: {answer or 'not answered'}"
+        if not warned:
+            yield True, f"{number} {title}"
+
+
+def runtime(stack: Stack) -> Iterator[Check]:
+    """Judge the containers of the stack on its engine."""
+    options = run("docker", "info", "--format", "{{json .SecurityOptions}}").stdout
+    return judge_containers(stack.containers(), json.loads(options) or [])
 
 
 def main() -> int:
@@ -127,6 +152,7 @@ def main() -> int:
         "containers": containers(stack),
         "networks": networks(stack),
         "secrets": secrets(stack),
+        "runtime": runtime(stack),
     }
     count = {True: 0, False: 0}
     for part, checks in parts.items():

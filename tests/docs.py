@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+import runtime_checks
 import yaml
 
 PROJECT = Path(__file__).parents[1]
@@ -73,6 +74,17 @@ def findings() -> str:
     return "\n| remark | answer |\n|---|---|\n" + "".join(rows) + "\n"
 
 
+def warnings() -> str:
+    """Return the answers to warnings about the containers as a table."""
+    answers = yaml.safe_load((PROJECT / "tests" / "audit_findings.yml").read_text(encoding="utf-8"))["runtime"]
+    rows = [
+        f"| {number} {runtime_checks.CHECKS[number][0]} | {service} | {answer} |\n"
+        for number, accepted in answers.items()
+        for service, answer in accepted.items()
+    ]
+    return "\n| check | not | answer |\n|---|---|---|\n" + "".join(rows) + "\n"
+
+
 def page(path: Path, name: str, content: str) -> str:
     """Return a page in which the part between the marks of ``name`` is ``content``."""
     begin, end = f"<!-- {name}: make docs writes what follows -->\n", f"<!-- end of {name} -->\n"
@@ -91,6 +103,7 @@ def main() -> int:
         (ARCHITECTURE, "access matrix", access()),
         (OPERATIONS, "edits", edits()),
         (SECURITY, "findings", findings()),
+        (SECURITY, "warnings", warnings()),
     ):
         wanted = page(path, name, content)
         if write:

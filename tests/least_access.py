@@ -66,8 +66,12 @@ def capabilities(container: dict, settings: dict[str, Any]) -> Iterator[str]:
     allowed = {name.removeprefix("CAP_") for name in settings.get(f"{identity(container)[1]}_capabilities", [])}
     for name in sorted({name.removeprefix("CAP_") for name in host["CapAdd"] or []} - allowed):
         yield f"has the capability {name}"
-    if "no-new-privileges:true" not in (host["SecurityOpt"] or []):
+    options = host["SecurityOpt"] or []
+    if "no-new-privileges:true" not in options:
         yield "may gain privileges (no-new-privileges is not set)"
+    own = settings.get("seccomp_profile", "") != ""
+    if "seccomp=unconfined" in options or (own and not any(option.startswith("seccomp={") for option in options)):
+        yield "may make system calls beyond seccomp_profile"
 
 
 def limits(container: dict, settings: dict[str, Any]) -> Iterator[str]:

@@ -17,7 +17,10 @@ from ansible.module_utils.common.yaml import yaml_load
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
-from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size  # noqa: E402
+from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size, parse_version  # noqa: E402
+
+# Option of an internal network with which the engine itself keeps the host off its bridge.
+ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"
 
 
 def compose_value(value: Any) -> str:
@@ -40,7 +43,22 @@ def within_host(limits: dict[str, Any], cpus: int) -> dict[str, Any]:
     return {**limits, "cpus": f"{cpus:.1f}"}
 
 
-def network_definition(network: dict[str, Any], subnet: str | None, options: dict[str, Any]) -> dict[str, Any]:
+def networks_isolated(definitions: dict[str, dict], engine: str, found: dict[str, dict]) -> list[str]:
+    """Return the internal networks whose bridge the engine itself keeps from the host, as it can from 28 on.
+
+    One that exists stays what it is: it could only be made anew, and without an address it is closed as well.
+    """
+    able = parse_version(engine) >= (28,)
+    return [
+        name
+        for name, definition in definitions.items()
+        if definition["internal"] and (ISOLATED in found[name]["options"] if name in found else able)
+    ]
+
+
+def network_definition(
+    network: dict[str, Any], subnet: str | None, options: dict[str, Any], isolated: bool = False
+) -> dict[str, Any]:
     """Return a network of Compose.
 
     ``internal`` alone still lets a container reach the host by the bridge's own address, so an
@@ -50,7 +68,7 @@ def network_definition(network: dict[str, Any], subnet: str | None, options: dic
     """
     bridge = "com.docker.network.bridge."
     if network["internal"]:
-        driver_options = {f"{bridge}inhibit_ipv4": "true"}
+        driver_options = {f"{bridge}inhibit_ipv4": "true"} | ({ISOLATED: "isolated"} if isolated else {})
     else:
         driver_options = {f"{bridge}enable_ip_masquerade": str(network.get("outbound", False)).lower()}
     driver_options |= {key: str(value) for key, value in options.items()}
@@ -61,7 +79,11 @@ def network_definition(network: dict[str, Any], subnet: str | None, options: dic
 
 
 def networks_outdated(
-    definitions: dict[str, dict], subnets: dict[str, str], options: dict[str, Any], found: dict[str, dict]
+    definitions: dict[str, dict],
+    subnets: dict[str, str],
+    options: dict[str, Any],
+    isolated: list[str],
+    found: dict[str, dict],
 ) -> list[str]:
     """Return the networks that exist with another definition than the wanted one.
 
@@ -71,7 +93,7 @@ def networks_outdated(
     for name, definition in definitions.items():
         if name not in found:
             continue
-        wanted = network_definition(definition, subnets.get(name), options)
+        wanted = network_definition(definition, subnets.get(name), options, name in isolated)
         same = found[name]["internal"] == wanted["internal"] and found[name]["options"] == wanted["driver_opts"]
         if not same or (name in subnets and found[name]["subnets"] != [subnets[name]]):
             outdated.append(name)
@@ -428,6 +450,7 @@ class FilterModule:
             "compose_environment": compose_environment,
             "within_host": within_host,
             "network_definition": network_definition,
+            "networks_isolated": networks_isolated,
             "networks_outdated": networks_outdated,
             "containers_complete": containers_complete,
             "development_service": development_service,

@@ -32,6 +32,19 @@ def test_internal_networks_get_no_address_on_the_host():
     assert filters.network_definition({"internal": True}, None, {option: "false"})["driver_opts"] == {option: "false"}
 
 
+def test_new_internal_networks_are_isolated_where_the_engine_can_do_it():
+    definitions = {"edge": {"internal": False}, "middle": {"internal": True}, "data": {"internal": True}}
+    there = {"data": {"options": {"com.docker.network.bridge.inhibit_ipv4": "true"}}}
+    assert filters.networks_isolated(definitions, "28.0.1", {}) == ["middle", "data"]
+    assert filters.networks_isolated(definitions, "26.1.5+dfsg1", {}) == []
+    # It would have to be made anew.
+    assert filters.networks_isolated(definitions, "28.0.1", there) == ["middle"]
+    definition = filters.network_definition({"internal": True}, None, {}, True)
+    assert definition["driver_opts"]["com.docker.network.bridge.gateway_mode_ipv4"] == "isolated"
+    there["data"]["options"] = definition["driver_opts"]
+    assert filters.networks_isolated(definitions, "28.0.1", there) == ["middle", "data"]
+
+
 RENDERED = """
 x-common: &common {deploy: {resources: {}}}
 services:
@@ -188,11 +201,11 @@ def test_networks_with_another_definition_are_found():
     definitions = {"edge": {"internal": False}, "data": {"internal": True}}
     options = {"com.docker.network.bridge.inhibit_ipv4": "true"}
     found = {"data": {"internal": True, "options": options, "subnets": ["172.18.0.0/16"]}}
-    assert filters.networks_outdated(definitions, {}, {}, found) == []
-    assert filters.networks_outdated(definitions, {"data": "10.9.5.0/24"}, {}, found) == ["data"]
-    assert filters.networks_outdated(definitions, {}, {"mtu": 1400}, found) == ["data"]
+    assert filters.networks_outdated(definitions, {}, {}, [], found) == []
+    assert filters.networks_outdated(definitions, {"data": "10.9.5.0/24"}, {}, [], found) == ["data"]
+    assert filters.networks_outdated(definitions, {}, {"mtu": 1400}, [], found) == ["data"]
     found["data"]["options"] = {}
-    assert filters.networks_outdated(definitions, {}, {}, found) == ["data"]
+    assert filters.networks_outdated(definitions, {}, {}, [], found) == ["data"]
 
 
 ME = {"uid": 1234, "gid": 100, "user": "1234:100", "groups": [27, 44], "umask": "0022"}

@@ -5,7 +5,12 @@ import copy
 import least_access
 import pytest
 
-SETTINGS = {"bind_address": "127.0.0.1", "be_capabilities": ["CHOWN"], "be_read_only": False}
+SETTINGS = {
+    "seccomp_profile": "files/seccomp.json",
+    "bind_address": "127.0.0.1",
+    "be_capabilities": ["CHOWN"],
+    "be_read_only": False,
+}
 SETTINGS["be_mounts"] = [{"source": "/srv/a", "target": "/a", "read_only": False}, {"source": "/srv/b", "target": "/b"}]
 
 
@@ -22,7 +27,7 @@ def container(service):
             "Privileged": False,
             "CapDrop": ["ALL"],
             "CapAdd": None,
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": ["no-new-privileges:true", 'seccomp={"defaultAction":"SCMP_ACT_ERRNO"}'],
             "Memory": 1,
             "NanoCpus": 1,
             "PidsLimit": 1,
@@ -54,7 +59,14 @@ def test_least_access_is_fine(service):
         ("fe", "HostConfig.CapDrop", None, "keeps capabilities"),
         ("fe", "HostConfig.CapAdd", ["CAP_CHOWN"], "has the capability CHOWN"),
         ("be", "HostConfig.CapAdd", ["CHOWN", "SYS_ADMIN"], "has the capability SYS_ADMIN"),
-        ("fe", "HostConfig.SecurityOpt", None, "may gain privileges"),
+        ("fe", "HostConfig.SecurityOpt", ["seccomp={}"], "may gain privileges"),
+        ("fe", "HostConfig.SecurityOpt", ["no-new-privileges:true"], "may make system calls beyond seccomp_profile"),
+        (
+            "fe",
+            "HostConfig.SecurityOpt",
+            ["no-new-privileges:true", "seccomp=unconfined"],
+            "may make system calls beyond seccomp_profile",
+        ),
         ("fe", "HostConfig.Memory", 0, "has no memory limit"),
         ("fe", "HostConfig.NanoCpus", 0, "has no CPU limit"),
         ("fe", "HostConfig.PidsLimit", None, "has no process limit"),

@@ -125,3 +125,80 @@ def test_thresholds_of_the_defaults_are_all_there_are():
     defaults = settings.read_settings(PROJECT)["monitoring_alert_thresholds"].default
     assert sorted(defaults) == sorted(settings.THRESHOLDS)
     assert not settings.check_monitoring({"monitoring_alert_thresholds": defaults})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"backup_repository": "backups"}, "backup_repository"),
+        ({"backup_password": "a\nb"}, "backup_password"),
+        ({"backup_schedule": "25:00"}, "03:30"),
+        ({"backup_logs_interval": 0}, "minutes"),
+        ({"backup_logs_days": 0}, "days"),
+        ({"backup_environment": {"A-B": "x"}}, "backup_environment"),
+        ({"backup_keep": {"fortnightly": 1}}, "fortnightly"),
+        ({"backup_keep": {"daily": 0}}, "backup_keep.daily"),
+        ({"backup_keep": {}}, "last: 3"),
+    ],
+)
+def test_settings_of_backups(values, words):
+    (problem,) = settings.check_backup(values)
+    assert words in problem
+
+
+LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000}
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"edge_limits": {**LIMITS, "bodies": 1}}, "bodies"),
+        ({"edge_limits": {**LIMITS, "connections": "many"}}, "edge_limits.connections"),
+        ({"edge_limits": {**LIMITS, "requests": -1}}, "edge_limits.requests"),
+        ({"edge_limits": {**LIMITS, "body": "big"}}, "edge_limits.body"),
+        ({"edge_limits": {**LIMITS, "headers": "1K"}}, "from 4K to 1M"),
+        ({"edge_limits": {"body": "1M", "connections": 1, "requests": 1}}, "headers is missing"),
+        ({"edge_trusted": ["proxy.example.com"]}, "10.1.2.0/24"),
+        ({"edge_headers": {"X Frame": "DENY"}}, "X Frame"),
+        ({"edge_headers": {"X-Frame": "a\nb"}}, "edge_headers.X-Frame"),
+        ({"edge_hidden_headers": ["Server:"]}, "Server:"),
+    ],
+)
+def test_settings_of_the_edge(values, words):
+    (problem,) = settings.check_load_balancers(values)
+    assert words in problem
+
+
+def test_limits_of_the_edge_can_be_lifted():
+    lifted = {"body": 0, "headers": "15K", "connections": 0, "requests": "0"}
+    assert settings.check_load_balancers({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}) == []
+
+
+def test_build_cache_is_a_size():
+    assert settings.check_containers({"image_build_cache": "10G"}) == []
+    assert settings.check_containers({"image_build_cache": "0"}) == []
+    (problem,) = settings.check_containers({"image_build_cache": "much"})
+    assert "image_build_cache" in problem
+
+
+@pytest.mark.parametrize(("text", "words"), [("{", "no JSON"), ("[]", "defaultAction"), (None, "cannot be read")])
+def test_profile_of_system_calls(tmp_path, text, words):
+    if text is not None:
+        (tmp_path / "profile.json").write_text(text)
+    (problem,) = settings.check_files({"seccomp_profile": "profile.json"}, tmp_path)
+    assert "seccomp_profile" in problem
+    assert words in problem
+    assert settings.check_files({"seccomp_profile": "files/seccomp.json"}, PROJECT) == []
+
+
+def test_schedule_needs_somebody_who_keeps_it():
+    own = settings.read_settings(PROJECT)
+    values, _ = settings.convert(own, {name: setting.default for name, setting in own.items()})
+    values["backup_schedule"] = "03:30"
+    host = {"engine_version": "28.0.0", "compose_version": "2.30.0", "memory": 2**36, "socket_group": 0, "ports": []}
+    host |= {"mounts": [], "missing": [], "containers": [], "secrets_complete": True, "scheduler": "", "mapping": ""}
+    host |= {"developer": {}, "docker_socket": "/var/run/docker.sock", "stack_dir": "/srv", "uid": 0}
+    minimum = {"engine": (25,), "compose": (2, 26)}
+    (problem,) = settings.check_host(values, host, minimum)
+    assert "backup_schedule" in problem
+    assert settings.check_host(values, {**host, "scheduler": "cron"}, minimum) == []

@@ -1,0 +1,80 @@
+"""Release after release: what is on the disk stays within bounds.
+
+RELEASES says how many; a week of one each hour is 168.
+"""
+
+import json
+import os
+import subprocess
+
+import pytest
+from stack import run
+from stack_settings import parse_size
+
+RELEASES = int(os.environ.get("RELEASES", "8"))
+# From here on nothing may come to be more: twice what is kept.
+KEPT, SETTLED = 2, 4
+# What each release brings of its own, and how much build cache may be added, in bytes.
+ADDED, CACHE = 4_000_000, 20_000_000
+
+
+def build_cache():
+    """Return the bytes of the engine's build cache."""
+    rows = run("docker", "system", "df", "--format", "{{.Type}}\t{{.Size}}").stdout.splitlines()
+    return parse_size(dict(row.split("\t") for row in rows)["Build Cache"].replace("kB", "K")[:-1] or "1")
+
+
+def usage(stack):
+    """Return how much there is of what a release leaves."""
+    of_stack = f"--filter=label=webstack.stack={stack.name}"
+    project = f"--filter=label=com.docker.compose.project={stack.name}"
+    images = run("docker", "images", "--quiet", "--no-trunc", of_stack).stdout.split()
+    sizes = run("docker", "image", "inspect", "--format", "{{.Size}}", *set(images)).stdout.split()
+    return {
+        "images": len(images),
+        "bytes of images": sum(map(int, sizes)),
+        "containers": len(run("docker", "ps", "--all", "--quiet", project).stdout.split()),
+        "volumes": len(run("docker", "volume", "ls", "--quiet").stdout.split()),
+        "networks": len(run("docker", "network", "ls", "--quiet", project).stdout.split()),
+        "files": len(list(stack.directory.rglob("*"))),
+        "bytes of files": int(subprocess.check_output(["du", "-sb", stack.directory / "releases"]).split()[0]),
+    }
+
+
+@pytest.fixture(scope="module", name="history")
+def release_after_release(stack):
+    bound = build_cache() + CACHE
+    settings = {"stack_releases_kept": KEPT, "image_build_cache": str(bound), "watchdog_enabled": False}
+    source = stack.directory / "brought/fe/app/static/release.bin"
+    found = []
+    try:
+        for number in range(1, RELEASES + 1):
+            source.write_bytes(os.urandom(ADDED))
+            stack.playbook("site.yml", "-e", json.dumps(settings))
+            found.append(usage(stack) | {"build cache beyond its bound": max(0, build_cache() - bound)})
+            print(f"release {number}: {found[-1]}")
+    finally:
+        source.unlink()
+    return found
+
+
+@pytest.mark.parametrize("what", ["images", "containers", "volumes", "networks", "files"])
+def test_number_stays(history, what):
+    assert history[-1][what] == history[SETTLED - 1][what]
+
+
+@pytest.mark.parametrize("what", ["bytes of images", "bytes of files"])
+def test_size_stays(history, what):
+    assert history[-1][what] < history[SETTLED - 1][what] * 1.02
+
+
+def test_build_cache_stays_within_its_bound(history):
+    # The last build may have added to it what the engine holds to be in use.
+    assert max(item["build cache beyond its bound"] for item in history) <= 2 * ADDED
+    # Without a bound so much would have come to it.
+    assert ADDED * RELEASES > CACHE + 2 * ADDED
+
+
+def test_every_release_was_served(stack, history):
+    assert len(history) == RELEASES
+    assert stack.request().status == 200
