@@ -116,3 +116,15 @@ def test_machine_ends(stack, how):
     assert "changed=1" in stack.playbook("site.yml").stdout
     assert "Watchdog: runs" in stack.playbook("status.yml").stdout
     assert stack.ids() == ids
+
+
+def test_engine_keeps_itself_off_internal_networks(stack):
+    """Engines from 28 on isolate a bridge themselves; that of the other scenarios may be older."""
+    version = stack.docker("version", "--format", "{{.Server.Version}}").stdout
+    assert int(version.split(".")[0]) >= 28
+    for name, network in stack.model["networks"].items():
+        found = json.loads(stack.docker("network", "inspect", network["name"]).stdout)[0]
+        isolated = found["Options"].get("com.docker.network.bridge.gateway_mode_ipv4") == "isolated"
+        assert isolated == found["Internal"], name
+        shown = run("docker", "exec", MACHINE, "ip", "-4", "-oneline", "address", "show", f"br-{found['Id'][:12]}").stdout
+        assert bool(shown.strip()) != isolated, name
