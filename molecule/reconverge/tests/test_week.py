@@ -24,6 +24,12 @@ def build_cache():
     return parse_size(dict(row.split("\t") for row in rows)["Build Cache"].replace("kB", "K")[:-1] or "1")
 
 
+def volumes(stack):
+    """Return the nameless volumes of the containers that there are."""
+    found = [mount for container in stack.containers() for mount in container["Mounts"] if mount["Type"] == "volume"]
+    return {mount["Name"] for mount in found if not mount["Name"].startswith(stack.name)}
+
+
 def usage(stack):
     """Return how much there is of what a release leaves."""
     of_stack = f"--filter=label=webstack.stack={stack.name}"
@@ -34,7 +40,6 @@ def usage(stack):
         "images": len(images),
         "bytes of images": sum(map(int, sizes)),
         "containers": len(run("docker", "ps", "--all", "--quiet", project).stdout.split()),
-        "volumes": len(run("docker", "volume", "ls", "--quiet").stdout.split()),
         "networks": len(run("docker", "network", "ls", "--quiet", project).stdout.split()),
         "files": len(list(stack.directory.rglob("*"))),
         "bytes of files": int(subprocess.check_output(["du", "-sb", stack.directory / "releases"]).split()[0]),
@@ -45,16 +50,23 @@ def usage(stack):
 def release_after_release(stack):
     bound = build_cache() + CACHE
     settings = {"stack_releases_kept": KEPT, "image_build_cache": str(bound), "watchdog_enabled": False}
-    source = stack.directory / "brought/fe/app/static/release.bin"
-    found = []
+    source, recipe = stack.directory / "brought/fe/app/static/release.bin", stack.directory / "brought/fe/Dockerfile"
+    found, seen, before = [], set(), recipe.read_text()
+    # Each replica gets one without a name.
+    recipe.write_text(before + "VOLUME /var/lib/leftover\n")
     try:
         for number in range(1, RELEASES + 1):
             source.write_bytes(os.urandom(ADDED))
             stack.playbook("site.yml", "-e", json.dumps(settings))
-            found.append(usage(stack) | {"build cache beyond its bound": max(0, build_cache() - bound)})
+            seen |= volumes(stack)
+            left = seen & set(run("docker", "volume", "ls", "--quiet").stdout.split())
+            beyond = max(0, build_cache() - bound)
+            found.append(usage(stack) | {"volumes": len(left), "build cache beyond its bound": beyond})
             print(f"release {number}: {found[-1]}")
     finally:
         source.unlink()
+        recipe.write_text(before)
+    assert len(seen) == 2 * RELEASES
     return found
 
 
