@@ -4,7 +4,6 @@ import json
 import socket
 import ssl
 
-import pytest
 from ha import Load
 from secret_search import search, secrets
 from stack import run
