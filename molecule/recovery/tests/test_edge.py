@@ -110,7 +110,9 @@ def test_flood_is_borne(limited):
     # Who slows down is served again.
     with rude(limited, "flood", 10, 3) as later:
         pass
-    assert later["found"] == {"200": pytest.approx(30, abs=10)}
+    assert later["found"]["200"] >= 25
+    # The second that it began in was still one of the flood.
+    assert later["found"].get("429", 0) <= 5
 
 
 def test_answers_are_protected_and_tell_nothing(stack):

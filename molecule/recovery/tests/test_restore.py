@@ -147,28 +147,31 @@ def test_as_late_as_possible(stack):
     assert rows(stack) == wanted
 
 
-def largest(folder):
-    return max((path for path in (folder / "data").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+def packs(folder):
+    """Return the files with the data, which restic writes without the right to change them."""
+    found = [path for path in (folder / "data").rglob("*") if path.is_file()]
+    for path in found:
+        path.chmod(0o600)
+    return found
 
 
 def corrupt(folder):
-    path = largest(folder)
-    path.chmod(0o600)
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
-    path.write_bytes(content)
+    for path in packs(folder):
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+        path.write_bytes(content)
 
 
 def truncate(folder):
-    path = largest(folder)
-    path.chmod(0o600)
-    with path.open("r+b") as file:
-        file.truncate(path.stat().st_size // 2)
+    for path in packs(folder):
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size // 2)
 
 
 def lose(folder):
-    largest(folder).unlink()
+    for path in packs(folder):
+        path.unlink()
 
 
 @pytest.mark.parametrize("damage", [corrupt, truncate, lose])

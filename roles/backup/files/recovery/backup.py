@@ -256,6 +256,8 @@ def take(engine: Engine, say: Say, kind: str = "backup", rehearsed: bool = False
         f" {summary['data_added_packed'] / 2**20:.1f} MiB were written."
     )
     store_logs(engine, repository, server, say)
-    repository.forget()
+    if kind != "safety":
+        # A repository that is damaged elsewhere must not keep a good backup from being brought back.
+        repository.forget()
     note(engine, "backup", at)
     return summary["snapshot_id"]
