@@ -34,6 +34,10 @@ options:
     description: Releases that are kept, the one that runs included.
     type: int
     default: 5
+  build_cache:
+    description: Bytes of build cache that the engine keeps, where action is C(save); 0 for all of it.
+    type: int
+    default: 0
   number:
     description: The release to restore, or after which others are forgotten; 0 is the one before what is rendered.
     type: int
@@ -98,6 +102,8 @@ from ansible.module_utils.stack_releases import (  # noqa: E402
 )
 
 FILE = "docker-compose.yml"
+# The engine counts what images have as well as freed, and stops too early.
+CACHE_PASSES = 100
 
 
 class ReleaseError(Exception):
@@ -140,7 +146,7 @@ def save(root: Path, parameters: dict, check: bool) -> dict:
     result: dict = {"changed": False, "release": {}, "removed": []}
     if index and index[-1]["digest"] == identity:
         if not check:
-            result["removed"] = remove_images(parameters, index)
+            result["removed"] = tidy(parameters, index)
         return result
     state = json.loads((root / "state.json").read_text(encoding="utf-8"))
     names = {service: image_of(text, service) for service in SERVICES}
@@ -162,8 +168,19 @@ def save(root: Path, parameters: dict, check: bool) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / FILE, text)
     write_index(root, index)
-    result["removed"] = remove_images(parameters, index)
+    result["removed"] = tidy(parameters, index)
     return result
+
+
+def tidy(parameters: dict, index: list[dict]) -> list[str]:
+    """Remove images that are needed no more, then build cache beyond what is kept, and return the images."""
+    removed = remove_images(parameters, index)
+    if parameters["build_cache"]:
+        for _ in range(CACHE_PASSES):
+            said = docker("builder", "prune", "--all", "--force", f"--keep-storage={parameters['build_cache']}")
+            if not said or said.split()[-1] == "0B":
+                break
+    return removed
 
 
 def remove_images(parameters: dict, index: list[dict]) -> list[str]:
@@ -259,6 +276,7 @@ def main() -> None:
             "prefix": {"type": "str", "default": ""},
             "action": {"type": "str", "choices": sorted(actions), "required": True},
             "keep": {"type": "int", "default": 5},
+            "build_cache": {"type": "int", "default": 0},
             "number": {"type": "int", "default": 0},
             "lock_timeout": {"type": "float", "default": 180},
         },

@@ -502,8 +502,8 @@ def _check_edge(values: dict) -> list[str]:
             continue
         else:
             problems += _size(f"edge_limits.{key}", value)
-            if key == "headers" and not problems and not 4096 <= parse_size(value) <= 2**20:
-                problems.append(f"edge_limits.headers: {value!r} is out of range; give a size from 4K to 1M.")
+            if key == "headers" and not problems and not 2**13 <= parse_size(value) <= 2**20:
+                problems.append(f"edge_limits.headers: {value!r} is out of range; give a size from 8K to 1M.")
     for key in sorted(set(EDGE_LIMITS) - set(limits)) if limits else []:
         problems.append(f"edge_limits: {key} is missing; give all of {', '.join(EDGE_LIMITS)}.")
     for address in values.get("edge_trusted") or []:

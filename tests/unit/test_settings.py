@@ -156,7 +156,7 @@ LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 200
         ({"edge_limits": {**LIMITS, "connections": "many"}}, "edge_limits.connections"),
         ({"edge_limits": {**LIMITS, "requests": -1}}, "edge_limits.requests"),
         ({"edge_limits": {**LIMITS, "body": "big"}}, "edge_limits.body"),
-        ({"edge_limits": {**LIMITS, "headers": "1K"}}, "from 4K to 1M"),
+        ({"edge_limits": {**LIMITS, "headers": "7K"}}, "from 8K to 1M"),
         ({"edge_limits": {"body": "1M", "connections": 1, "requests": 1}}, "headers is missing"),
         ({"edge_trusted": ["proxy.example.com"]}, "10.1.2.0/24"),
         ({"edge_headers": {"X Frame": "DENY"}}, "X Frame"),

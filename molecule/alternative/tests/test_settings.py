@@ -114,6 +114,32 @@ def test_containers_of_a_tier_are_as_wanted(stack, tier):
         assert environment["PORT"] == str(OWN[f"{tier}_port"])
 
 
+def test_edge_takes_as_much_as_it_is_told(stack):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert stack.request("POST", "/users", scheme="https", body="x" * 9_000, headers=form).status != 413
+    assert stack.request("POST", "/users", scheme="https", body="x" * 11_000, headers=form).status == 413
+    assert stack.request(scheme="https", headers={"X-Long": "x" * 7_500}).status == 200
+    assert stack.request(scheme="https", headers={"X-Long": "x" * 8_500}).status in (400, 431)
+    configuration = (stack.directory / "fe-lb/config/haproxy.cfg").read_text()
+    assert "sc1_conn_cur gt 50 " in configuration
+    assert "sc1_http_req_rate gt 500 " in configuration
+    assert "acl trusted src 127.0.0.1/8 127.0.0.2\n" in configuration
+
+
+def test_edge_adds_and_hides_headers(stack):
+    headers = stack.request(scheme="https").headers
+    assert headers["X-Frame-Options"] == "DENY"
+    # That of the application stays, where it says something itself.
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert headers["Referrer-Policy"] is None
+    assert stack.request().headers["Content-Security-Policy"] == "default-src 'self'; img-src * data:"
+
+
+def test_system_calls_are_those_of_the_engine(stack):
+    for container in stack.containers():
+        assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
+
+
 def test_mounts_are_writable_only_where_wanted(stack):
     assert "shared" in stack.execute("fe", "ls", "/mnt/brought").stdout
     assert stack.execute("fe", "touch", "/mnt/brought/shared/x", check=False).returncode != 0

@@ -49,7 +49,7 @@ def usage(stack):
 @pytest.fixture(scope="module", name="history")
 def release_after_release(stack):
     bound = build_cache() + CACHE
-    settings = {"stack_releases_kept": KEPT, "image_build_cache": str(bound), "watchdog_enabled": False}
+    settings = {"stack_releases_kept": KEPT, "image_build_cache": str(bound), "bind_address": stack.address}
     source, recipe = stack.directory / "brought/fe/app/static/release.bin", stack.directory / "brought/fe/Dockerfile"
     found, seen, before = [], set(), recipe.read_text()
     # Each replica gets one without a name.
