@@ -106,3 +106,16 @@ def test_interrupted_rotation_is_continued(stack):
     assert (stack.directory / "secrets/be/database_password").read_text() == "planned-database_password"
     assert stack.request().status == 200
     assert "changed=0" in stack.playbook("site.yml").stdout
+
+
+def test_password_comes_from_a_vault(stack, tmp_path):
+    password, key, settings = "out of the vault: 42", tmp_path / "key", tmp_path / "settings.yml"
+    key.write_text("opens the vault\n")
+    settings.write_text(f"database_password: '{password}'\n")
+    run("ansible-vault", "encrypt", "--vault-password-file", str(key), str(settings))
+    assert password not in settings.read_text()
+    options = ("-e", f"@{settings}", "--vault-password-file", str(key))
+    assert password not in stack.playbook("rotate.yml", "--diff", "-vvv", *options).stdout
+    assert (stack.directory / "secrets/be/database_password").read_text() == password
+    assert stack.request().status == 200
+    assert "changed=0" in stack.playbook("site.yml", *options).stdout
