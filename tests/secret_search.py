@@ -35,12 +35,13 @@ def places(stack: Stack) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the content of every place in which a secret could show."""
     names = run("docker", "ps", "--all", "--format", "{{.Names}}").stdout.split()
     for name in names:
-        yield f"docker inspect {name}", run("docker", "inspect", name).stdout.encode()
+        # Somebody else's may be gone by now.
+        yield f"docker inspect {name}", run("docker", "inspect", name, check=False).stdout.encode()
         logs = run("docker", "logs", name, check=False)
         yield f"docker logs {name}", (logs.stdout + logs.stderr).encode()
     for kind in ("network", "volume"):
         for name in run("docker", kind, "ls", "--format", "{{.Name}}").stdout.split():
-            yield f"docker {kind} inspect {name}", run("docker", kind, "inspect", name).stdout.encode()
+            yield f"docker {kind} inspect {name}", run("docker", kind, "inspect", name, check=False).stdout.encode()
     for path in PROCESSES.glob("[0-9]*"):
         for part in ("cmdline", "environ"):
             try:
