@@ -117,7 +117,8 @@ def test_alert_has_data_to_judge_by_and_is_quiet(stack, rule):
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b(?:on|by|ignoring|group_left)\s*\([^)]*\)', " ", rule["expr"])
     names = set(re.findall(r"\b[a-z][a-z0-9_:]*\b(?!\s*\()", bare)) - {"and", "or", "unless"}
     assert names
-    for name in names:
+    # There is none before the first backup; the scenario recovery has some.
+    for name in names - {"stack_backup_last_success_seconds"}:
         assert stack.query(name), f"{rule['alert']}: {name}"
     # The machine's disk is nobody's fault here, and other tests have restarted containers.
     if rule["alert"] not in ("VolumeFilling", "ContainerRestarting"):
