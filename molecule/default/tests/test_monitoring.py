@@ -139,9 +139,10 @@ def test_alerts_fire_when_they_shall(stack):
     command = ["docker", "run", "--rm", "--pull=never", "--network=none", *mounts, "--entrypoint=promtool", image]
     checked = run(*command, "check", "rules", "/rules/alerts.yml", "/rules/recording.yml", check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    tested = run(*command, "test", "rules", "/tests/alerts.yml", check=False)
+    files = sorted((PROJECT / "tests/rules").glob("*.yml"))
+    tested = run(*command, "test", "rules", *(f"/tests/{file.name}" for file in files), check=False)
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    covered = set(re.findall(r"alertname: (\w+)", (PROJECT / "tests/rules/alerts.yml").read_text()))
+    covered = {name for file in files for name in re.findall(r"alertname: (\w+)", file.read_text())}
     assert covered == {rule["alert"] for rule in rules("alert")}
 
 
