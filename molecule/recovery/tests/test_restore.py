@@ -158,8 +158,8 @@ def packs(folder):
 def corrupt(folder):
     for path in packs(folder):
         content = bytearray(path.read_bytes())
-        middle = len(content) // 2
-        content[middle : middle + 64] = bytes(byte ^ 0xFF for byte in content[middle : middle + 64])
+        # Some of it in each piece, of which one file holds those of several backups.
+        content[::256] = bytes(byte ^ 0xFF for byte in content[::256])
         path.write_bytes(content)
 
 
