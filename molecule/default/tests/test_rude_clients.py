@@ -13,7 +13,8 @@ from stack import PROJECT, run
 PYTHON = "webstack/python:3.14-debian"
 LIMITS = {"body": "100M", "headers": "15K", "connections": 200, "requests": 30}
 # What one client of the flood sends per second, and for how long.
-FLOOD, SECONDS = 400, 25
+FLOOD, SECONDS = 400, 15
+ATTEMPTS = 3
 SLOW = 400
 
 
@@ -82,31 +83,36 @@ def test_client_that_stops_amid_a_request_is_not_waited_for(stack, data):
     assert seconds < 12
 
 
+def borne(stack, kind, *arguments):
+    """Send rude clients beside others, and return what came of them.
+
+    The others must get every answer, their 99th percentile at most twice that of quiet. What else the machine has to do may
+    spoil a round; rude clients would spoil all of them.
+    """
+    for _ in range(ATTEMPTS):
+        with Load(stack, rate=100) as load:
+            with load.event("quiet") as quiet:
+                time.sleep(SECONDS)
+            with rude(stack, kind, *arguments, SECONDS + 5) as outcome, load.event(kind) as busy:
+                time.sleep(SECONDS)
+        print(f"{quiet.describe()}\n{busy.describe()}\n{outcome}")
+        assert not busy.failed
+        if busy.percentile(99) <= 2 * quiet.percentile(99):
+            return outcome
+    pytest.fail(f"{kind} clients slow others down, {ATTEMPTS} times in a row")
+
+
 def test_slow_clients_are_borne(limited):
-    with Load(limited, rate=100) as load:
-        with load.event("quiet") as quiet:
-            time.sleep(SECONDS)
-        with rude(limited, "slow", SLOW, SECONDS + 5) as outcome, load.event("slow clients") as busy:
-            time.sleep(SECONDS)
-    print(f"{quiet.describe()}\n{busy.describe()}\n{outcome}")
-    assert not busy.failed
+    outcome = borne(limited, "slow", SLOW)
     # Those beyond the limit of one client are hung up on, the others are told after a while.
     assert outcome["found"]["refused"] >= SLOW - LIMITS["connections"]
     assert set(outcome["found"]) <= {"refused", "408"}
     assert outcome["longest"] < 12
-    assert busy.percentile(99) <= 2 * quiet.percentile(99)
 
 
 def test_flood_is_borne(limited):
-    with Load(limited, rate=100) as load:
-        with load.event("quiet") as quiet:
-            time.sleep(SECONDS)
-        with rude(limited, "flood", FLOOD, SECONDS + 5) as outcome, load.event("flood") as busy:
-            time.sleep(SECONDS)
-    print(f"{quiet.describe()}\n{busy.describe()}\n{outcome}")
-    assert not busy.failed
+    outcome = borne(limited, "flood", FLOOD)
     assert outcome["found"]["429"] > FLOOD * SECONDS / 2
-    assert busy.percentile(99) <= 2 * quiet.percentile(99)
     # Who slows down is served again.
     with rude(limited, "flood", 10, 3) as later:
         pass
