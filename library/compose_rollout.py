@@ -720,6 +720,9 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
+    if not parameters["services"]:
+        # Nothing to do would look like done.
+        module.fail_json(msg="services: none is named.")
     try:
         if module.check_mode:
             module.exit_json(**converge(parameters, True, None))
