@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections import Counter
+from types import MappingProxyType
 
 import pytest
 import stack_lock
@@ -19,6 +20,12 @@ PLANNED = {
     "certificate": lambda events: events.certificate(),
     "roll fe with slow requests": lambda events: events.roll_slow(),
     "broken release": lambda events: events.broken_release(),
+}
+# What has to be so before an event, for one that is made once more.
+BEFORE = {
+    "scale 2 to 6": lambda events: events.scale(2),
+    "scale 6 to 2": lambda events: events.scale(6),
+    "reload": lambda events: events.reload(2),
 }
 FAULTS = {
     "kill -9 of a be": lambda events: events.kill("be"),
@@ -42,13 +49,31 @@ def changes(stack, tmp_path_factory):
 
 @pytest.fixture(scope="module", name="windows")
 def happened(request, events):
-    """Make every event that a chosen test is about, one after the other, under load; return what each has cost."""
+    """Make every event that a chosen test is about, one after the other, under load; return what each has cost.
+
+    A planned change that has slowed requests down is made once more: what else the machine has to do may spoil one round,
+    the change itself would spoil both.
+    """
     chosen = {item.callspec.params["name"] for item in request.session.items if "windows" in item.fixturenames}
+    rounds = [measured(events, {**PLANNED, **FAULTS}, chosen)]
+    again = {name for name in chosen & set(PLANNED) if slowed_down(rounds[0], name)}
+    if again:
+        rounds.append(measured(events, PLANNED, again, BEFORE))
+        events.scale(2)
+    return rounds
+
+
+def measured(events, possible, chosen, before=MappingProxyType({})):
+    """Return what quiet and each of the chosen events cost the requests."""
     found = {}
     with Load(events.stack) as load:
-        for name, event in {"quiet": Events.quiet, **PLANNED, **FAULTS}.items():
-            if name not in ("quiet", *chosen):
+        with load.event("quiet") as found["quiet"]:
+            events.quiet()
+        for name, event in possible.items():
+            if name not in chosen:
                 continue
+            if name in before:
+                before[name](events)
             with load.event(name) as found[name]:
                 event(events)
             if name.startswith("rm"):
@@ -56,18 +81,23 @@ def happened(request, events):
     return found
 
 
+def slowed_down(windows, name):
+    return windows[name].percentile(99) > 2 * windows["quiet"].percentile(99) + 50
+
+
 @pytest.mark.parametrize("name", PLANNED)
 def test_planned_change_loses_nothing_and_slows_nothing_down(windows, name, capsys):
-    window = windows[name]
-    with capsys.disabled():
-        print(f" [{window.describe()}]", end="")
-    assert not window.failed, window.describe()
-    assert window.percentile(99) <= 2 * windows["quiet"].percentile(99) + 50
+    rounds = [item for item in windows if name in item]
+    for item in rounds:
+        with capsys.disabled():
+            print(f" [{item[name].describe()}]", end="")
+        assert not item[name].failed, item[name].describe()
+    assert not all(slowed_down(item, name) for item in rounds)
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_loses_no_get(windows, name, capsys):
-    window = windows[name]
+    window = windows[0][name]
     with capsys.disabled():
         print(f" [{window.describe()}]", end="")
     assert not window.failed, window.describe()
