@@ -93,7 +93,7 @@ def test_changed_dependency_is_there_after_the_next_run(private):
         assert found == "1.17.0\n"
         # What pip has fetched for one image serves the next.
         caches = private.docker("buildx", "du", "--filter", "type=exec.cachemount", "--verbose").stdout
-        assert "/root/.cache/pip" in caches
+        assert "/var/cache/pip" in caches
     finally:
         private.write(requirements, text)
 
