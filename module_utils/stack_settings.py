@@ -10,6 +10,7 @@ import difflib
 import ipaddress
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +48,7 @@ MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "mo
 THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
 # What backup_keep may name.
 KEPT = ("last", "daily", "weekly", "monthly", "yearly")
+TIMEOUTS = ("check", "client", "connect", "http_keep_alive", "http_request", "queue", "server", "tunnel")
 EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
 TYPES = {
@@ -244,8 +246,15 @@ def _size(name: str, value: Any) -> list[str]:
     try:
         parse_size(value)
     except ValueError:
-        return [f"{name}: {value!r} is no amount of memory; write it like 256M or 1G."]
+        return [f"{name}: {value!r} is no size; write it like 256M or 1G."]
     return []
+
+
+def _keys(name: str, given: dict, known: Collection[str], kind: str) -> list[str]:
+    """Check that a setting has all the keys that it must have and no others; it may not be given at all."""
+    every = ", ".join(known)
+    problems = [f"{name}: {key!r} is no {kind}; use {every}." for key in given if key not in known]
+    return problems + [f"{name}: {key} is missing; give all of {every}." for key in known if given and key not in given]
 
 
 def check_replicas(values: dict) -> list[str]:
@@ -312,10 +321,9 @@ def check_monitoring(values: dict) -> list[str]:
     )
     problems += _matches(values, "monitoring_docker_socket", r"(?:/\S+)?", "an absolute path, or nothing")
     thresholds = values.get("monitoring_alert_thresholds") or {}
-    for key, value in thresholds.items():
-        if key not in THRESHOLDS:
-            problems.append(f"monitoring_alert_thresholds: {key!r} is no threshold; use {', '.join(THRESHOLDS)}.")
-            continue
+    problems += _keys("monitoring_alert_thresholds", thresholds, THRESHOLDS, "threshold")
+    for key in [key for key in THRESHOLDS if key in thresholds]:
+        value = thresholds[key]
         try:
             valid = not isinstance(value, bool) and 0 < float(value) <= (1 if key.endswith("share") else 10**6)
         except (TypeError, ValueError):
@@ -323,8 +331,6 @@ def check_monitoring(values: dict) -> list[str]:
         if not valid:
             wanted = "a share from 0 to 1" if key.endswith("share") else "a positive number"
             problems.append(f"monitoring_alert_thresholds.{key}: {value!r} is out of range; give {wanted}.")
-    for key in sorted(set(THRESHOLDS) - set(thresholds)) if thresholds else []:
-        problems.append(f"monitoring_alert_thresholds: {key} is missing; give all of {', '.join(THRESHOLDS)}.")
     return problems
 
 
@@ -466,16 +472,11 @@ def _check_reservation(tier: str, values: dict) -> list[str]:
 
 def check_load_balancers(values: dict) -> list[str]:
     """Check what HAProxy is configured with."""
-    problems = []
     timeouts = values.get("lb_timeouts") or {}
-    known = {"connect", "client", "server", "queue", "http_request", "http_keep_alive", "tunnel", "check"}
-    for key, value in timeouts.items():
-        if key not in known:
-            problems.append(f"lb_timeouts: {key!r} is no timeout; use {', '.join(sorted(known))}.")
-        elif not re.fullmatch(r"[0-9]+(?:us|ms|s|m|h|d)?", str(value)):
-            problems.append(f"lb_timeouts.{key}: {value!r} is no duration; write it like 500ms or 30s.")
-    for key in sorted(known - set(timeouts)) if timeouts else []:
-        problems.append(f"lb_timeouts: {key} is missing; give all of {', '.join(sorted(known))}.")
+    problems = _keys("lb_timeouts", timeouts, TIMEOUTS, "timeout")
+    for key in [key for key in TIMEOUTS if key in timeouts]:
+        if not re.fullmatch(r"[0-9]+(?:us|ms|s|m|h|d)?", str(timeouts[key])):
+            problems.append(f"lb_timeouts.{key}: {timeouts[key]!r} is no duration; write it like 500ms or 30s.")
     problems += _check_edge(values)
     problems += _between(values, "lb_slots", 2, 4000, "servers")
     problems += _between(values, "lb_dns_payload", 512, 65535, "bytes")
@@ -490,30 +491,27 @@ def check_load_balancers(values: dict) -> list[str]:
 
 def _check_edge(values: dict) -> list[str]:
     """Check what the edge takes from clients and adds to answers."""
-    problems = []
     limits = values.get("edge_limits") or {}
-    for key, value in limits.items():
-        if key not in EDGE_LIMITS:
-            problems.append(f"edge_limits: {key!r} is no limit; use {', '.join(EDGE_LIMITS)}.")
-        elif key in ("connections", "requests"):
-            if isinstance(value, bool) or not str(value).isdigit():
-                problems.append(f"edge_limits.{key}: {value!r} is no number; give how many, or 0 for no limit.")
-        elif key == "body" and str(value) == "0":
-            continue
-        else:
-            problems += _size(f"edge_limits.{key}", value)
-            if key == "headers" and not problems and not 2**13 <= parse_size(value) <= 2**20:
-                problems.append(f"edge_limits.headers: {value!r} is out of range; give a size from 8K to 1M.")
-    for key in sorted(set(EDGE_LIMITS) - set(limits)) if limits else []:
-        problems.append(f"edge_limits: {key} is missing; give all of {', '.join(EDGE_LIMITS)}.")
+    problems = _keys("edge_limits", limits, EDGE_LIMITS, "limit")
+    for key in [key for key in ("connections", "requests") if key in limits]:
+        if isinstance(limits[key], bool) or not str(limits[key]).isdigit():
+            problems.append(f"edge_limits.{key}: {limits[key]!r} is no number; give how many, or 0 for no limit.")
+    if str(limits.get("body", 0)) != "0":
+        problems += _size("edge_limits.body", limits["body"])
+    if "headers" in limits:
+        wrong = _size("edge_limits.headers", limits["headers"])
+        if not wrong and not 2**13 <= parse_size(limits["headers"]) <= 2**20:
+            wrong = [f"edge_limits.headers: {limits['headers']!r} is out of range; give a size from 8K to 1M."]
+        problems += wrong
     for address in values.get("edge_trusted") or []:
         try:
             ipaddress.ip_network(address, strict=False)
         except ValueError:
             problems.append(f"edge_trusted: {address!r} is no address; write it like 10.1.2.0/24.")
-    for name in [*(values.get("edge_headers") or {}), *(values.get("edge_hidden_headers") or [])]:
-        if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
-            problems.append(f"edge_headers: {name!r} is no name of a header; use letters, digits and -.")
+    for setting in ("edge_headers", "edge_hidden_headers"):
+        for name in values.get(setting) or []:
+            if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
+                problems.append(f"{setting}: {name!r} is no name of a header; use letters, digits and -.")
     for name, value in (values.get("edge_headers") or {}).items():
         if not re.fullmatch(r"[ -~]*", str(value)):
             problems.append(f"edge_headers.{name}: {value!r} is no value of a header; give a text of one line in ASCII.")

@@ -161,7 +161,7 @@ LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 200
         ({"edge_trusted": ["proxy.example.com"]}, "10.1.2.0/24"),
         ({"edge_headers": {"X Frame": "DENY"}}, "X Frame"),
         ({"edge_headers": {"X-Frame": "a\nb"}}, "edge_headers.X-Frame"),
-        ({"edge_hidden_headers": ["Server:"]}, "Server:"),
+        ({"edge_hidden_headers": ["Server:"]}, "edge_hidden_headers: 'Server:' is no name"),
     ],
 )
 def test_settings_of_the_edge(values, words):

@@ -57,7 +57,7 @@ SETTINGS = [
     ({"fe_mounts": [{"source": "/nowhere", "target": "/x"}]}, "fe_mounts: the source /nowhere does not exist"),
     ({"be_mounts": [{"source": "/srv", "target": "x"}]}, "be_mounts: the target 'x' is not absolute"),
     ({"be_mounts": ["/srv:/x"]}, "be_mounts: '/srv:/x' is not understood"),
-    ({"fe_limits": {"memory": "lots"}}, "fe_limits.memory: 'lots' is no amount of memory"),
+    ({"fe_limits": {"memory": "lots"}}, "fe_limits.memory: 'lots' is no size"),
     ({"fe_limits": {"ram": "1G"}}, "fe_limits: 'ram' is no limit"),
     ({"fe_limits": {"memory": "32M"}}, "fe_memory_reservation: 64M is more than fe_limits.memory, which is 32M"),
     ({"lb_stop_grace_period": "1m30s"}, "lb_stop_grace_period: '1m30s' is not valid"),
