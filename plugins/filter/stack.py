@@ -364,8 +364,6 @@ def data_volume_problem(report: str, volume: str) -> str:
             volume, and MySQL's own history of it.
         volume: its name, for the sentence.
     """
-    server, _, rest = report.partition("\n\n")
-    history = rest.partition("\n\n")[2]
     names = data_volume_names(report)
     keep = "its data is untouched; deploy under another stack_name, or remove the volume if its data may be lost"
     if not names:
@@ -387,11 +385,10 @@ def data_volume_problem(report: str, volume: str) -> str:
         return f"The restore into the volume {volume} was interrupted; run playbooks/restore.yml again."
     if "mysql.ibd" not in names:
         return f"The volume {volume} holds something else than a MySQL database; {keep}."
-    written = re.findall(r'"version":\s*"([0-9.]+)', history)
-    own = re.search(r"Ver ([0-9.]+)", server)
-    if written and own and _numbers(written[-1]) > _numbers(own[1]):
+    written, own = _releases(report)
+    if written and own and parse_version(written) > parse_version(own):
         return (
-            f"The volume {volume} was written by MySQL {written[-1]} and the server of this deployment is {own[1]},"
+            f"The volume {volume} was written by MySQL {written} and the server of this deployment is {own},"
             " which cannot read it; take an image of that version or later."
         )
     return ""
@@ -403,16 +400,17 @@ def data_volume_upgrade(report: str) -> dict[str, str]:
     Args:
         report: as for ``data_volume_problem``.
     """
+    written, own = _releases(report)
+    if not written or not own or parse_version(own) <= parse_version(written):
+        return {}
+    return {"before": written, "after": own}
+
+
+def _releases(report: str) -> tuple[str, str]:
+    """Return the release that last wrote a data volume and that of the server, empty where the report has none."""
     written = re.findall(r'"version":\s*"([0-9.]+)', report)
     own = re.search(r"Ver ([0-9.]+)", report.partition("\n\n")[0])
-    if not written or not own or _numbers(own[1]) <= _numbers(written[-1]):
-        return {}
-    return {"before": written[-1], "after": own[1]}
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version for comparing."""
-    return tuple(int(part) for part in version.strip(".").split("."))
+    return written[-1] if written else "", own[1] if own else ""
 
 
 def images_missing(names: dict[str, dict], source: str, present: dict[str, dict], refresh: bool) -> list[dict]:
