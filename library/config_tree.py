@@ -137,7 +137,6 @@ changed_files:
 """
 
 import os  # noqa: E402
-import secrets as random_source  # noqa: E402
 import shutil  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
@@ -146,10 +145,8 @@ from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-
-# Bytes of randomness in a generated secret; as text it has about a third more characters.
-SECRET_BYTES = 24
 
 
 class TreeError(Exception):
@@ -193,7 +190,7 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
                 f"{name}: the value differs from the one that is in use; leave it out to keep that one, or let"
                 " playbooks/rotate.yml replace it."
             )
-        values[name] = existing or (value or random_source.token_urlsafe(SECRET_BYTES)).encode()
+        values[name] = existing or (value or new_secret()).encode()
     return values
 
 
@@ -229,16 +226,8 @@ def differs(path: Path, entry: Entry, privileged: bool) -> bool:
 
 
 def write(path: Path, entry: Entry, privileged: bool) -> None:
-    """Write a file under a temporary name and put it in place in one step."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as handle:
-        handle.write(entry.content or b"")
-        if privileged:
-            os.fchown(descriptor, entry.owner or 0, entry.group or 0)
-        os.fchmod(descriptor, entry.mode)
-        os.fsync(descriptor)
-    temporary.replace(path)
+    """Write a file as it shall be."""
+    replace(path, entry.content or b"", entry.mode, (entry.owner or 0, entry.group or 0) if privileged else None)
 
 
 def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:

@@ -89,6 +89,7 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_files import replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_releases import (  # noqa: E402
     FOLDER,
@@ -102,6 +103,8 @@ from ansible.module_utils.stack_releases import (  # noqa: E402
 )
 
 FILE = "docker-compose.yml"
+# Of what is written: no secret.
+MODE = 0o644
 # The engine counts what images have as well as freed, and stops too early.
 CACHE_PASSES = 100
 
@@ -120,19 +123,11 @@ def image_of(text: str, service: str) -> str:
     return re.search(r"^    image: (\S+)$", section(text, service), re.MULTILINE)[1]
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(path)
-
-
 def write_index(root: Path, index: list[dict]) -> None:
     """Write which releases there are, and remove the files of others."""
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
-    write(folder / INDEX, json.dumps(index, indent=2) + "\n")
+    replace(folder / INDEX, json.dumps(index, indent=2) + "\n", MODE)
     known = {str(item["number"]) for item in index}
     for path in folder.iterdir():
         if path.is_dir() and path.name not in known:
@@ -144,32 +139,35 @@ def save(root: Path, parameters: dict, check: bool) -> dict:
     text = (root / FILE).read_text(encoding="utf-8")
     index, identity = read_index(root), digest(text)
     result: dict = {"changed": False, "release": {}, "removed": []}
-    if index and index[-1]["digest"] == identity:
-        if not check:
-            result["removed"] = tidy(parameters, index)
+    if not (index and index[-1]["digest"] == identity):
+        result["release"] = new_release(root, index, text)
+        index = [*(item for item in index if item["digest"] != identity), result["release"]][-max(1, parameters["keep"]) :]
+        result["changed"] = True
+    if check:
         return result
+    if result["changed"]:
+        folder = root / FOLDER / str(result["release"]["number"])
+        folder.mkdir(parents=True, exist_ok=True)
+        replace(folder / FILE, text, MODE)
+        write_index(root, index)
+    result["removed"] = tidy(parameters, index)
+    return result
+
+
+def new_release(root: Path, index: list[dict], text: str) -> dict:
+    """Return what is kept of a rendered Compose file, under the next number."""
     state = json.loads((root / "state.json").read_text(encoding="utf-8"))
     names = {service: image_of(text, service) for service in SERVICES}
-    release = {
+    return {
         "number": max((item["number"] for item in index), default=0) + 1,
         "time": time.time(),
-        "digest": identity,
+        "digest": digest(text),
         "images": {
             service: {"name": name, "id": docker("image", "inspect", "--format", "{{.Id}}", name)}
             for service, name in names.items()
         },
         "tiers": state.get("tiers", {}),
     }
-    index = [*(item for item in index if item["digest"] != identity), release][-max(1, parameters["keep"]) :]
-    result.update(changed=True, release=release)
-    if check:
-        return result
-    folder = root / FOLDER / str(release["number"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / FILE, text)
-    write_index(root, index)
-    result["removed"] = tidy(parameters, index)
-    return result
 
 
 def tidy(parameters: dict, index: list[dict]) -> list[str]:
@@ -183,6 +181,11 @@ def tidy(parameters: dict, index: list[dict]) -> list[str]:
     return removed
 
 
+def built_for(stack: str, *options: str) -> list[str]:
+    """Return what the engine lists of the images that were built for a stack."""
+    return docker("image", "ls", "--no-trunc", f"--filter=label=webstack.stack={stack}", *options).split()
+
+
 def remove_images(parameters: dict, index: list[dict]) -> list[str]:
     """Remove what was built for this stack and is needed no more.
 
@@ -191,12 +194,10 @@ def remove_images(parameters: dict, index: list[dict]) -> list[str]:
     images = [item["images"][service] for item in index for service in SERVICES]
     kept, identities = {image["name"] for image in images}, {image["id"] for image in images}
     wanted = {name.rpartition(":")[0] for name in kept}
-    own = ("image", "ls", "--no-trunc", "--filter", f"label=webstack.stack={parameters['project']}")
-    listed = docker(*own, "--format", "{{.Repository}}:{{.Tag}}").split()
+    listed = built_for(parameters["project"], "--format={{.Repository}}:{{.Tag}}")
     superfluous = [name for name in listed if name.rpartition(":")[0] in wanted and name not in kept]
-    for label in sorted({parameters["project"], parameters["prefix"]}):
-        own = ("image", "ls", "--no-trunc", "--quiet", "--filter", f"label=webstack.stack={label}")
-        nameless = docker(*own, "--filter", "dangling=true").split()
+    for stack in sorted({parameters["project"], parameters["prefix"]}):
+        nameless = built_for(stack, "--quiet", "--filter=dangling=true")
         superfluous += [identity for identity in dict.fromkeys(nameless) if identity not in identities]
     # One that a container still uses is kept by the engine itself.
     return [name for name in superfluous if docker("image", "rm", name)]
@@ -248,7 +249,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
     header = {"before_header": str(root / FILE), "after_header": str(root / FILE)}
     if not check:
         with held(root, "writes files", parameters["lock_timeout"]):
-            write(root / FILE, text)
+            replace(root / FILE, text, MODE)
     return {
         "changed": text != current,
         "release": release,

@@ -74,19 +74,19 @@ generation:
 
 import json  # noqa: E402
 import os  # noqa: E402
-import secrets  # noqa: E402
+import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_mysql import MysqlError, query, quote  # noqa: E402
 
 # The new passwords, from before the first is accepted until the old ones are not any more.
 PLAN = Path("secrets/rotation.json")
 STATE = "state.json"
-SECRET_BYTES = 24
 # Whether a password is accepted, asked without showing it: it comes on standard input.
 TRY = r"""
 read -r password
@@ -98,17 +98,6 @@ exec mysql --defaults-extra-file=<(printf '[client]\npassword="%s"\n' "${passwor
 
 class RotationError(Exception):
     """The text says what stands against a rotation."""
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file that its owner alone may read, in one step."""
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
 
 
 def write_in_place(path: Path, value: str) -> None:
@@ -166,7 +155,7 @@ def make_plan(root: Path, accounts: list[dict], given: dict[str, str], state: di
             raise RotationError(
                 f"{name}: the settings give the password that is in use; give the new one and run this again."
             )
-        values[name] = given.get(name) or secrets.token_urlsafe(SECRET_BYTES)
+        values[name] = given.get(name) or new_secret()
     return {"generation": state.get("secrets", 0) + 1, "passwords": values}
 
 
@@ -184,7 +173,7 @@ def begin(root: Path, parameters: dict, check: bool) -> dict:
         plan = make_plan(root, parameters["accounts"], parameters["given"], state)
     if check:
         return {"changed": True, "generation": plan["generation"]}
-    write(root / PLAN, json.dumps(plan))
+    replace(root / PLAN, json.dumps(plan), 0o600)
     for account in parameters["accounts"]:
         value = plan["passwords"][account["setting"]]
         # A second time would make the new one the old one.
@@ -197,9 +186,7 @@ def begin(root: Path, parameters: dict, check: bool) -> dict:
                 write_in_place(root / path, value)
     if state.get("secrets") != plan["generation"]:
         state["secrets"] = plan["generation"]
-        mode = (root / STATE).stat().st_mode
-        write(root / STATE, json.dumps(state))
-        (root / STATE).chmod(mode)
+        replace(root / STATE, json.dumps(state), stat.S_IMODE((root / STATE).stat().st_mode))
     return {"changed": True, "generation": plan["generation"]}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from stack_files import new_secret, replace
 
 from recovery.containers import Engine, RecoveryError
 from recovery.repository import Repository
@@ -74,7 +75,7 @@ def clone(engine: Engine, server: Live, volume: str) -> float:
     Raises:
         RecoveryError: a server did not play its part.
     """
-    account, password = f"'{ACCOUNT}'@'127.0.0.1'", secrets.token_urlsafe(24)
+    account, password = f"'{ACCOUNT}'@'127.0.0.1'", new_secret()
     found = server.query("SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'clone';")[0][0]
     if found == "0":
         server.query("INSTALL PLUGIN clone SONAME 'mysql_clone.so';")
@@ -120,10 +121,7 @@ def note(engine: Engine, kind: str, at: float) -> None:
     status[kind] = at
     for place in (path, root / "container-exporter" / "backup.json"):
         if place.parent.is_dir():
-            temporary = place.with_name(f".{place.name}.new")
-            temporary.write_text(json.dumps(status) + "\n", encoding="utf-8")
-            temporary.chmod(0o644)
-            temporary.replace(place)
+            replace(place, json.dumps(status) + "\n", 0o644)
 
 
 def label(kind: str, at: float, server: str, version: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import stack_mysql
+from stack_files import new_secret
 
 from recovery.containers import Container, Engine, RecoveryError, docker
 
@@ -176,7 +176,7 @@ class ThrowAway(Server):
         with self.log.open("w", encoding="utf-8") as log:
             command = self.engine.command(self.container)
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
-        self.process.stdin.write(secrets.token_urlsafe(24) + "\n")
+        self.process.stdin.write(new_secret() + "\n")
         self.process.stdin.close()
         while True:
             try:
