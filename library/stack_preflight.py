@@ -211,7 +211,6 @@ import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
 import re  # noqa: E402
-import shutil  # noqa: E402
 import socket  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
@@ -222,7 +221,7 @@ from ansible.module_utils.stack_compose import list_command, outdated_services, 
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
-from ansible.module_utils.stack_systemd import available as systemd_available  # noqa: E402
+from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
 SECRETS = ("database_password", "database_root_password")
 
@@ -322,13 +321,11 @@ def read_tree(root: Path) -> dict[str, dict]:
     """
     tree: dict[str, dict] = {}
     secrets: dict[bytes, int] = {}
-    # Dumps can be large and are not compared; sockets are HAProxy's.
+    # Dumps can be large and are not compared; sockets are HAProxy's, the cache is restic's, with folders of its own.
     for folder, folders, files in os.walk(root):
         base = Path(folder).relative_to(root)
-        if str(base) == "backup/cache":
+        if str(base) in ("db/dumps", "fe-lb/run", "be-lb/run", "backup/cache"):
             folders.clear()
-            files = []
-        if str(base) in ("db/dumps", "fe-lb/run", "be-lb/run"):
             files = []
         for name in [*folders, *files]:
             path = Path(folder) / name
@@ -490,7 +487,7 @@ def main() -> None:
         "stack_dir": str(stack_dir),
         "mapping": mapped,
         "seccomp": any("name=seccomp" in option for option in security or []),
-        "scheduler": "systemd" if systemd_available() else "cron" if shutil.which("crontab") else "",
+        "scheduler": scheduler(),
         "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
         "docker_socket": docker_socket,

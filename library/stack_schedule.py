@@ -100,7 +100,7 @@ class Systemd:
 
     def __init__(self, name: str, path: Path) -> None:
         """Name the units."""
-        self.name, self.path, self.folder = name, path, systemd.folder()
+        self.name, self.path = name, path
 
     def wanted(self, at: str, interval: int) -> dict[str, str]:
         """Return the units by name."""
@@ -119,7 +119,8 @@ class Systemd:
     def present(self) -> dict[str, str]:
         """Return the units that are there, by name."""
         names = [f"{self.name}-backup{part}.{kind}" for part in ("", "-logs") for kind in ("service", "timer")]
-        return {name: (self.folder / name).read_text(encoding="utf-8") for name in names if (self.folder / name).exists()}
+        folder = systemd.folder()
+        return {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).exists()}
 
     def write(self, units: dict[str, str]) -> None:
         """Replace the units that are there.
@@ -127,20 +128,11 @@ class Systemd:
         Raises:
             SystemdError: systemd refuses.
         """
-        for name in set(self.present()) - set(units):
-            if name.endswith(".timer"):
-                systemd.call("disable", "--now", name, check=False)
-            (self.folder / name).unlink()
+        # The timers alone: a backup that is being taken is taken to its end.
+        superfluous = sorted(set(self.present()) - set(units))
+        systemd.remove(superfluous, [name for name in superfluous if name.endswith(".timer")])
         if units:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            systemd.linger()
-        for name, content in units.items():
-            (self.folder / name).write_text(content, encoding="utf-8")
-        systemd.call("daemon-reload")
-        for name in units:
-            if name.endswith(".timer"):
-                systemd.call("enable", name)
-                systemd.call("restart", name)
+            systemd.install(units, [name for name in units if name.endswith(".timer")])
 
 
 class Cron:
@@ -196,12 +188,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     parameters = module.params
-    supervised = systemd.available()
-    if not supervised and not shutil.which("crontab"):
+    scheduler = systemd.scheduler()
+    if not scheduler:
         if parameters["at"]:
             module.fail_json(msg="backup_schedule: this host has neither systemd nor cron; install cron, or leave it empty.")
         module.exit_json(changed=False, keeper="")
-    keeper = (Systemd if supervised else Cron)(parameters["name"], Path(parameters["path"]).resolve())
+    keeper = {"systemd": Systemd, "cron": Cron}[scheduler](parameters["name"], Path(parameters["path"]).resolve())
     try:
         wanted = keeper.wanted(parameters["at"], parameters["interval"]) if parameters["at"] else type(keeper.present())()
         changed = keeper.present() != wanted
@@ -209,7 +201,7 @@ def main() -> None:
             keeper.write(wanted)
     except (ScheduleError, systemd.SystemdError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, keeper="systemd" if supervised else "cron")
+    module.exit_json(changed=changed, keeper=scheduler)
 
 
 if __name__ == "__main__":

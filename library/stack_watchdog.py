@@ -103,17 +103,15 @@ class Systemd:
     """The watchdog as a service of systemd."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """Name the unit and where it lies: root's with the system's own, another user's with theirs."""
-        self.path = path
+        """Name the unit and say what is in it."""
         self.unit = f"{name}-watchdog.service"
-        self.folder = systemd.folder()
         target = "multi-user.target" if os.getuid() == 0 else "default.target"
         # A % would be a specifier of systemd.
         self.content = UNIT.format(name=name, python=sys.executable, path=str(path).replace("%", "%%"), target=target)
 
     def present(self) -> bool:
         """Tell whether there is a unit."""
-        return (self.folder / self.unit).exists()
+        return (systemd.folder() / self.unit).exists()
 
     def start(self) -> None:
         """Write the unit and start it anew.
@@ -121,19 +119,11 @@ class Systemd:
         Raises:
             SystemdError: systemd refuses.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / self.unit).write_text(self.content, encoding="utf-8")
-        systemd.linger()
-        systemd.call("daemon-reload")
-        systemd.call("enable", self.unit)
-        systemd.call("restart", self.unit)
+        systemd.install({self.unit: self.content}, [self.unit])
 
     def stop(self) -> None:
         """Stop it and remove the unit."""
-        if self.present():
-            systemd.call("disable", "--now", self.unit, check=False)
-            (self.folder / self.unit).unlink()
-            systemd.call("daemon-reload")
+        systemd.remove([self.unit], [self.unit])
 
 
 class Background:

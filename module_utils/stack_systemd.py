@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,11 @@ def available() -> bool:
     if not Path("/run/systemd/system").is_dir():
         return False
     return os.getuid() == 0 or Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"), "systemd").is_dir()
+
+
+def scheduler() -> str:
+    """Return what starts programs by itself on this host: ``systemd``, ``cron``, or nothing."""
+    return "systemd" if available() else "cron" if shutil.which("crontab") else ""
 
 
 def folder() -> Path:
@@ -34,6 +40,42 @@ def call(*arguments: str, check: bool = True) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if check and done.returncode:
         raise SystemdError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def install(units: dict[str, str], started: list[str]) -> None:
+    """Write units and start some of them anew, now and with every start of the host.
+
+    Args:
+        units: their content, by name.
+        started: the names of those that are started.
+
+    Raises:
+        SystemdError: systemd refuses.
+        OSError: a unit cannot be written.
+    """
+    folder().mkdir(parents=True, exist_ok=True)
+    for name, content in units.items():
+        (folder() / name).write_text(content, encoding="utf-8")
+    linger()
+    call("daemon-reload")
+    for name in started:
+        call("enable", name)
+        call("restart", name)
+
+
+def remove(names: list[str], stopped: list[str]) -> None:
+    """Remove units, after those among them that are ``stopped``; what is not there does not matter.
+
+    Raises:
+        SystemdError: systemd refuses.
+    """
+    present = [name for name in names if (folder() / name).exists()]
+    for name in present:
+        if name in stopped:
+            call("disable", "--now", name, check=False)
+        (folder() / name).unlink()
+    if present:
+        call("daemon-reload")
 
 
 def linger() -> None:
