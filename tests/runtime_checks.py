@@ -34,7 +34,7 @@ def _processes(container: dict) -> str:
     return run("docker", "top", container["Id"], "-eo", "pid,comm").stdout
 
 
-def _module(container: dict, security: list[str], name: str, profile: str) -> bool:
+def _module(security: list[str], name: str, profile: str) -> bool:
     """Tell whether a container is without the protection of a module of the kernel that the engine has."""
     return f"name={name}" in " ".join(security) and (not profile or "unconfined" in profile or "disable" in profile)
 
@@ -47,8 +47,8 @@ def _option(container: dict, start: str) -> str:
 
 Check = Callable[[dict, list[str]], bool]
 CHECKS: dict[str, tuple[str, Check]] = {
-    "5.2": ("AppArmor confines it", lambda c, s: _module(c, s, "apparmor", c.get("AppArmorProfile", ""))),
-    "5.3": ("SELinux confines it", lambda c, s: _module(c, s, "selinux", c.get("ProcessLabel", "") or _option(c, "label="))),
+    "5.2": ("AppArmor confines it", lambda c, s: _module(s, "apparmor", c.get("AppArmorProfile", ""))),
+    "5.3": ("SELinux confines it", lambda c, s: _module(s, "selinux", c.get("ProcessLabel", "") or _option(c, "label="))),
     "5.4": (
         "no capabilities beyond the usual ones",
         lambda c, s: bool({name.removeprefix("CAP_") for name in c["HostConfig"]["CapAdd"] or []} - USUAL),
