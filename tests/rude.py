@@ -72,7 +72,7 @@ async def flood(host: str, port: int, rate: float, seconds: float) -> dict:
                 writer = None
             await asyncio.sleep(max(0, due - time.monotonic()))
 
-    await asyncio.gather(*(one(number * CLIENTS / rate / CLIENTS) for number in range(CLIENTS)))
+    await asyncio.gather(*(one(number / rate) for number in range(CLIENTS)))
     return {"found": found}
 
 
