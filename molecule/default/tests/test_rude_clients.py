@@ -14,7 +14,7 @@ PYTHON = "webstack/python:3.14-debian"
 LIMITS = {"body": "100M", "headers": "15K", "connections": 200, "requests": 30}
 # What one client of the flood sends per second, and for how long.
 FLOOD, SECONDS = 400, 15
-START, ATTEMPTS = 2, 3
+START, ATTEMPTS = 2, 5
 # What it sends later on, well within the limit.
 CALM, CALM_SECONDS = 10, 6
 SLOW = 400
