@@ -14,6 +14,8 @@ from stack import PROJECT, current, run
 MATRIX = yaml.safe_load((PROJECT / "tests/access_matrix.yml").read_text())["allowed"]
 SERVICES = list(current().model["services"])
 HOST, OUTSIDE = "the host", "outside"
+# So often a way has to be found open.
+TRIES = 3
 # Services that get answers from outside.
 FREE = {entry["from"] for entry in MATRIX if entry["to"] == OUTSIDE and entry["from"] in SERVICES}
 # Services on a network that is not internal.
@@ -96,6 +98,15 @@ def declared(stack):
     }
 
 
+def stays_open(stack, container, target):
+    """Tell whether a container reaches a target each time that it tries.
+
+    While a network is made, by whomever, the engine takes its rules between networks away for milliseconds
+    (docs/security.md); a way that is open for another reason stays so.
+    """
+    return all(probe(stack, container, [target])["open"][0] for _ in range(TRIES))
+
+
 def examine(stack, sources=SERVICES):
     """Try every pair; return the numbers of allowed and denied ones and a sentence for each that is not as declared."""
     containers = {service: stack.containers(service) for service in SERVICES}
@@ -125,6 +136,8 @@ def examine(stack, sources=SERVICES):
                 counts[wanted] += 1
                 # Whoever has a way out may meet somebody there who takes every connection; that is not the container.
                 if found and not wanted and source in FREE and not leads_to_a_bridge(address):
+                    continue
+                if found and not wanted and not stays_open(stack, containers[source][0], (address, port)):
                     continue
                 if found != wanted:
                     verb = "reaches" if found else "does not reach"
