@@ -119,10 +119,15 @@ class Stack:
         return self.execute("db", "bash", "-c", script, user, statement).stdout
 
     def playbook(
-        self, name: str, *arguments: str, check: bool = True, environment: dict[str, str] | None = None
+        self,
+        name: str,
+        *arguments: str,
+        check: bool = True,
+        environment: dict[str, str] | None = None,
+        before: tuple[str, ...] = (),
     ) -> subprocess.CompletedProcess:
-        """Run a playbook of the project against this deployment."""
-        command = [str(Path(sys.executable).with_name("ansible-playbook")), *self.inventories]
+        """Run a playbook of the project against this deployment; ``before`` it stands a command that runs it."""
+        command = [*before, str(Path(sys.executable).with_name("ansible-playbook")), *self.inventories]
         settings = {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
         everything = {**os.environ, **settings, **(environment or {})}
         return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=everything)

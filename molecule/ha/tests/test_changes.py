@@ -35,6 +35,7 @@ FAULTS = {
 }
 # Five moments at which a run is killed, in the order in which it comes to them.
 GATES = ("start", "health", "rotation", "drain", "stop")
+ROUNDS = 3
 # Milliseconds.
 WORST = 3000
 
@@ -51,13 +52,14 @@ def changes(stack, tmp_path_factory):
 def happened(request, events):
     """Make every event that a chosen test is about, one after the other, under load; return what each has cost.
 
-    A planned change that has slowed requests down is made once more: what else the machine has to do may spoil one round,
-    the change itself would spoil both.
+    A planned change that has slowed requests down is made again: what else the machine has to do may spoil a round or two,
+    the change itself would spoil all of them.
     """
     chosen = {item.callspec.params["name"] for item in request.session.items if "windows" in item.fixturenames}
     rounds = [measured(events, {**PLANNED, **FAULTS}, chosen)]
-    again = {name for name in chosen & set(PLANNED) if slowed_down(rounds[0], name)}
-    if again:
+    while len(rounds) < ROUNDS and (
+        again := {name for name in rounds[-1] if name in PLANNED and slowed_down(rounds[-1], name)}
+    ):
         rounds.append(measured(events, PLANNED, again, BEFORE))
         events.scale(2)
     return rounds
@@ -90,7 +92,7 @@ def test_planned_change_loses_nothing_and_slows_nothing_down(windows, name, caps
     rounds = [item for item in windows if name in item]
     for item in rounds:
         with capsys.disabled():
-            print(f" [{item[name].describe()}]", end="")
+            print(f" [{item[name].describe()}, in quiet p99 {item['quiet'].percentile(99):.1f} ms]", end="")
         assert not item[name].failed, item[name].describe()
     assert not all(slowed_down(item, name) for item in rounds)
 
