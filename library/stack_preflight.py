@@ -15,6 +15,10 @@ options:
     description: The checkout, on the controller. Relative paths in settings start there.
     type: path
     required: true
+  stack_engine:
+    description: C(compose), or C(swarm), where the host is a manager and what it has counts for all nodes together.
+    type: str
+    default: compose
   stack_name:
     description: Project name of Compose.
     type: str
@@ -419,6 +423,16 @@ def engine_socket(mapping: str) -> str:
     return path if scheme == "unix" else usual
 
 
+def nodes_together(nodes: list[dict]) -> dict:
+    """Return the memory in bytes that all ready nodes of a Swarm have together, and the processors of the smallest."""
+    able = [node for node in nodes if node["Status"]["State"] == "ready" and node["Spec"]["Availability"] == "active"]
+    resources = [node["Description"]["Resources"] for node in able]
+    return {
+        "memory": sum(resource["MemoryBytes"] for resource in resources),
+        "cpus": min((resource["NanoCPUs"] // 10**9 for resource in resources), default=1),
+    }
+
+
 def firewalls() -> list[str]:
     """Return which of the usual firewalls is on, by what everybody may read."""
     found = []
@@ -442,6 +456,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "project_dir": {"type": "path", "required": True},
+            "stack_engine": {"type": "str", "default": "compose"},
             "stack_name": {"type": "str", "required": True},
             "stack_dir": {"type": "path", "required": True},
             "engine_minimum": {"type": "str", "required": True},
@@ -465,8 +480,11 @@ def main() -> None:
     commands.start("containers", *list_command(name))
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
     commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
-    file = stack_dir / "docker-compose.yml"
-    if file.exists():
+    swarm = parameters["stack_engine"] == "swarm"
+    if swarm:
+        commands.start("nodes", "bash", "-c", "docker node ls --quiet | xargs docker node inspect")
+    file = stack_dir / ("docker-stack.yml" if swarm else "docker-compose.yml")
+    if file.exists() and not swarm:
         commands.start("digests", "docker", "compose", "--file", str(file), "config", "--hash", "*")
     if parameters["images"]:
         commands.start("images", "docker", "image", "inspect", *parameters["images"])
@@ -494,6 +512,8 @@ def main() -> None:
         "socket_group": group_of(Path(docker_socket), mapped),
         "developer": developer(Path(parameters["project_dir"]), mapped) if parameters["development"] else {},
     }
+    if swarm:
+        result |= nodes_together(json.loads(commands.result("nodes")[1] or "[]"))
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
 
@@ -543,7 +563,9 @@ def main() -> None:
     result["released"] = is_saved(stack_dir)
     result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
     result["rendered"] = file.exists()
-    result["outdated"] = outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() else []
+    result["outdated"] = (
+        outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() and not swarm else []
+    )
     module.exit_json(**result)
 
 

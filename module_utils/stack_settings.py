@@ -41,7 +41,7 @@ DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 # Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
 OWN_PREFIXES = (
     *("fe_", "be_", "lb_", "database_", "watchdog_", "monitoring_", "backup_", "restore_", "edge_"),
-    *("frontend_", "backend_", "load_balancer_", "image_", "stack_"),
+    *("frontend_", "backend_", "load_balancer_", "image_", "stack_", "swarm_"),
 )
 # Settings that are ports of 127.0.0.1.
 MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
@@ -596,6 +596,40 @@ def check_certificate(values: dict, project: Path) -> list[str]:
     return []
 
 
+def check_engine(values: dict) -> list[str]:
+    """Check what only a Swarm can do, and what it cannot."""
+    problems = _between(values, "swarm_registry_port", 1, 65535, "a port")
+    problems += _between(values, "swarm_drain_delay", 1, 600, "seconds")
+    problems += _matches(
+        values, "swarm_registry", r"(?:[A-Za-z0-9.:_-]+(?:/[a-z0-9._-]+)*)?", "a registry without a / at the end"
+    )
+    problems += _matches(values, "swarm_registry_user", r"[^\s:]+", "a name without blanks and colons")
+    problems += _matches(values, "swarm_registry_password", r"[^\r\n]*", "a password without line breaks")
+    for name in ("fe_lb_replicas", "be_lb_replicas"):
+        problems += _between(values, name, 0, 100, "a number")
+    if values.get("stack_engine") != "swarm":
+        for name in ("fe_lb_replicas", "be_lb_replicas"):
+            if values.get(name, 0) > 1:
+                problems.append(
+                    f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
+                )
+        return problems
+    if values.get("app_mode") == "development":
+        problems.append(
+            "app_mode: development is for the machine that has the code, and a Swarm runs replicas on any of its hosts; set"
+            " stack_engine=compose for it."
+        )
+    if values.get("network_driver_options"):
+        problems.append(
+            "network_driver_options: they are for bridges of one host and a Swarm has networks across hosts; leave it empty."
+        )
+    if values.get("backup_schedule"):
+        problems.append(
+            "backup_schedule: no host of a Swarm takes backups by itself; leave it empty and run playbooks/backup.yml."
+        )
+    return problems
+
+
 def check_settings(values: dict, project: Path) -> list[str]:
     """Return all problems of settings that have their declared types."""
     return (
@@ -606,8 +640,15 @@ def check_settings(values: dict, project: Path) -> list[str]:
         + check_load_balancers(values)
         + check_monitoring(values)
         + check_backup(values)
+        + check_engine(values)
         + check_files(values, project)
     )
+
+
+def balancers(values: dict) -> dict[str, int]:
+    """Return how many of each load balancer there are."""
+    usual = 2 if values["stack_engine"] == "swarm" else 1
+    return {name: values[f"{name.replace('-', '_')}_replicas"] or usual for name in ("fe-lb", "be-lb")}
 
 
 def memory_needed(values: dict) -> int:
@@ -615,7 +656,7 @@ def memory_needed(values: dict) -> int:
     return (
         values["fe_replicas"] * parse_size(values["fe_memory_reservation"])
         + values["be_replicas"] * parse_size(values["be_memory_reservation"])
-        + 2 * parse_size(values["lb_memory_reservation"])
+        + sum(balancers(values).values()) * parse_size(values["lb_memory_reservation"])
         + parse_size(values["database_memory_reservation"])
         + (parse_size(values["monitoring_memory_reservation"]) if values["monitoring_enabled"] else 0)
     )

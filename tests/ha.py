@@ -83,10 +83,12 @@ class Window:
 class Load:
     """A load generator that runs beside what happens."""
 
-    def __init__(self, stack: Stack, rate: int = RATE, path: str = "/", method: str = "GET") -> None:
-        """Prepare requests for a path of a stack."""
+    def __init__(
+        self, stack: Stack, rate: int = RATE, path: str = "/", method: str = "GET", bases: list[str] | None = None
+    ) -> None:
+        """Prepare requests for a path of a stack, at its own addresses or at others (``http://10.0.0.1:8080``)."""
         self._file = tempfile.NamedTemporaryFile("w+", suffix=".csv")  # noqa: SIM115 (closed when the load ends)
-        bases = [f"{scheme}://{stack.address}:{stack.port(scheme)}" for scheme in ("http", "https")]
+        bases = bases or [f"{scheme}://{stack.address}:{stack.port(scheme)}" for scheme in ("http", "https")]
         options = (f"--rate={rate}", f"--path={path}", f"--method={method}")
         self._command = [sys.executable, str(PROJECT / "tests/bench_ha/load.py"), *bases, *options]
         self._rate = rate

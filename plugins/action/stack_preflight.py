@@ -41,9 +41,11 @@ class ActionModule(ActionBase):
             return self._refuse(result, problems)
         if arguments.get("settings_only"):
             return result
+        # In a Swarm the nodes publish, and it is not known beforehand which.
+        published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
         arguments["ports"] = [
             {"setting": name, "port": values[name], "address": address, "protocol": protocol}
-            for name, address, protocol in stack_settings.published_ports(values)
+            for name, address, protocol in published
         ]
         arguments["docker_socket"] = values["monitoring_docker_socket"]
         arguments["development"] = values["app_mode"] == "development"

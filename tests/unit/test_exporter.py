@@ -116,6 +116,49 @@ def test_servers_are_read_by_address():
     assert engine.Found("", "", "", details()).addresses == {"10.0.0.2"}
 
 
+def test_several_load_balancers_of_a_tier_are_asked_together(monkeypatch):
+    other = CSV.replace("fe-1,UP,100", "fe-1,DOWN,11").replace("fe-3", "fe-9").replace("10.0.0.4", "10.0.0.9")
+    answers = {"http://10.0.0.7:8405": CSV, "http://10.0.0.8:8405": other}
+
+    def get(url, **_):
+        return SimpleNamespace(text=answers[url.partition("/;")[0]], raise_for_status=lambda: None)
+
+    monkeypatch.setattr(balancers.requests, "get", get)
+    monkeypatch.setattr(
+        balancers.socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("10.0.0.8", 8405)), (0, 0, 0, "", ("10.0.0.7", 8405))]
+    )
+    found = {server.address: server for server in balancers.ask("fe-lb", "http://metrics.fe-lb:8405")}
+    # One of them sends it nothing.
+    assert not found["10.0.0.2"].up
+    assert (found["10.0.0.2"].requests, found["10.0.0.2"].errors) == (111, 12)
+    assert set(found) == {"10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.9"}
+
+
+@pytest.mark.parametrize(
+    ("node", "labels", "service"),
+    [
+        ("", {"com.docker.compose.service": "fe"}, "fe"),
+        ("one", {"com.docker.swarm.service.name": "shop_fe"}, "fe"),
+    ],
+)
+def test_services_are_known_by_the_labels_of_either_engine(monkeypatch, node, labels, service):
+    listed = [{"Id": "stays", "Labels": labels, "Image": "fe:1@sha256:1"}]
+    asked = {}
+
+    def containers(**options):
+        asked.update(options)
+        return listed
+
+    client = SimpleNamespace(
+        containers=containers, inspect_container=lambda _: details(), stats=lambda *_, **__: stats(VERSION_2)
+    )
+    monkeypatch.setattr(engine.docker, "APIClient", lambda **_: client)
+    found = list(engine.Engine("http://engine", "shop", node).containers())
+    assert [(item.service, item.image) for item in found] == [(service, "fe:1")]
+    # Where a Swarm keeps ended containers, they are none that are missing.
+    assert asked["all"] != bool(node)
+
+
 def engine_with(error):
     """Return an engine from which one of two containers goes away between two questions."""
 
@@ -124,11 +167,12 @@ def engine_with(error):
             raise error
         return details()
 
-    listed = [{"Id": name, "Labels": {engine.SERVICE: "fe"}, "Image": "fe:1"} for name in ("stays", "goes")]
+    listed = [{"Id": name, "Labels": {engine.COMPOSE[1]: "fe"}, "Image": "fe:1"} for name in ("stays", "goes")]
     asked = engine.Engine.__new__(engine.Engine)
     asked._client = SimpleNamespace(
         containers=lambda **_: listed, inspect_container=inspect, stats=lambda *_, **__: stats(VERSION_2)
     )
+    asked.node, asked._prefix, asked._service = "", "", engine.COMPOSE[1]
     asked._filters, asked._pool = {}, SimpleNamespace(map=map)
     return asked
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from console.prometheus import Point, Series
+from console.prometheus import Labels, Point, Series
 
 # What the page asks for this moment.
 NOW = {
@@ -77,17 +77,18 @@ def since(points: list[Point]) -> float:
     return moment
 
 
-def container(
-    name: str, service: str, image: str, now: dict[str, dict[str, float]], state: str, began: float
-) -> dict[str, Any]:
-    """Return what the page shows of one container."""
+def container(labels: Labels, now: dict[str, dict[str, float]], began: float) -> dict[str, Any]:
+    """Return what the page shows of one container, by the labels of its state."""
+    name, state = labels["name"], labels["state"]
     health, rotation = now["health"].get(name, -1), now["rotation"].get(name)
     level, words = condition(state, health, rotation)
     limit, cores = now["cpu_limit"].get(name, 0), now["cpu"].get(name)
     return {
         "name": name,
-        "service": service,
-        "image": image,
+        "service": labels["service"],
+        "image": labels["image"],
+        # Where there are several hosts.
+        "node": labels.get("node", ""),
         "level": level,
         "words": words,
         "since": began,
@@ -106,8 +107,8 @@ def container(
 
 
 def number(name: str) -> int:
-    """Return the number at the end of a container's name, for sorting."""
-    last = name.rpartition("-")[2]
+    """Return the number in a container's name, for sorting: the last part, or in a Swarm the second one."""
+    last = name.split(".")[1] if name.count(".") == 2 else name.rpartition("-")[2]
     return int(last) if last.isdigit() else 0
 
 
@@ -122,8 +123,7 @@ def services(found: dict[str, list[Series]], before: dict[str, list[Series]]) ->
     containers = defaultdict(list)
     for series in found["state"]:
         labels = series.labels
-        arguments = (labels["name"], labels["service"], labels["image"], now, labels["state"])
-        containers[labels["service"]].append(container(*arguments, changed.get(labels["name"], 0.0)))
+        containers[labels["service"]].append(container(labels, now, changed.get(labels["name"], 0.0)))
     balancers = {name: by_name(found[name], "load_balancer") for name in ("requests", "failures", "p95")}
     result = []
     for name in [*SERVICES, *sorted(set(containers) - set(SERVICES))]:
@@ -133,7 +133,7 @@ def services(found: dict[str, list[Series]], before: dict[str, list[Series]]) ->
                 "service": name,
                 "sketch": name in SERVICES,
                 "wanted": wanted.get(name, 1),
-                "containers": sorted(containers[name], key=lambda item: number(item["name"])),
+                "containers": sorted(containers[name], key=lambda item: (number(item["name"]), item["node"])),
                 "rate": balancers["requests"].get(balancer),
                 "errors": balancers["failures"].get(balancer),
                 "p95": balancers["p95"].get(balancer),

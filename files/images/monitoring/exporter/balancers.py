@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import socket
+import urllib.parse
 from dataclasses import dataclass
 
 import requests
@@ -47,12 +49,40 @@ def read_servers(balancer: str, text: str) -> list[Server]:
     return servers
 
 
-def ask(balancer: str, url: str) -> list[Server]:
-    """Return the servers of a load balancer.
+def addresses(url: str) -> list[str]:
+    """Return the URL for each address that its name stands for: there may be several load balancers of a tier.
 
     Raises:
-        requests.RequestException: it does not answer.
+        OSError: nobody knows the name.
     """
-    answer = requests.get(f"{url}/;csv;no-maint", timeout=TIMEOUT)
-    answer.raise_for_status()
-    return read_servers(balancer, answer.text)
+    parts = urllib.parse.urlsplit(url)
+    found = socket.getaddrinfo(parts.hostname, parts.port, socket.AF_INET, socket.SOCK_STREAM)
+    return [f"{parts.scheme}://{address}:{port}" for address, port in sorted({item[4] for item in found})]
+
+
+def merged(servers: list[Server]) -> Server:
+    """Return what several load balancers say of one replica: in rotation if it is with all of them."""
+    first = servers[0]
+    return Server(
+        first.balancer,
+        first.address,
+        all(server.up for server in servers),
+        sum(server.requests for server in servers),
+        sum(server.errors for server in servers),
+        max(server.response_time for server in servers),
+    )
+
+
+def ask(balancer: str, url: str) -> list[Server]:
+    """Return the servers of a tier's load balancers.
+
+    Raises:
+        OSError, requests.RequestException: one of them does not answer.
+    """
+    found: dict[str, list[Server]] = {}
+    for each in addresses(url):
+        answer = requests.get(f"{each}/;csv;no-maint", timeout=TIMEOUT)
+        answer.raise_for_status()
+        for server in read_servers(balancer, answer.text):
+            found.setdefault(server.address, []).append(server)
+    return [merged(servers) for servers in found.values()]

@@ -211,7 +211,7 @@ class Containers(Collector):
         for name, url in self._urls.items():
             try:
                 servers = balancers.ask(name, url)
-            except requests.RequestException:
+            except (OSError, requests.RequestException):
                 servers = None
             text = "Whether the load balancer has answered."
             families.gauge("container_exporter_load_balancer_up", text, servers is not None, {"load_balancer": name})
@@ -221,16 +221,17 @@ class Containers(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return all metrics."""
         begin, families = time.monotonic(), Families()
+        node = {"node": self._engine.node} if self._engine.node else {}
         try:
             containers = list(self._engine.containers())
         except (DockerException, requests.RequestException) as error:
             print(f"The engine does not answer: {error}", flush=True)
             containers = None
-        families.gauge("container_exporter_engine_up", "Whether the engine has answered.", containers is not None, {})
+        families.gauge("container_exporter_engine_up", "Whether the engine has answered.", containers is not None, node)
         servers = self.servers(families)
         for container in containers or []:
             values = (f"/docker/{container.details['Id']}", container.name, container.service, container.image)
-            labels = dict(zip(LABELS, values, strict=True))
+            labels = {**dict(zip(LABELS, values, strict=True)), **node}
             describe(container, labels, families)
             if container.stats:
                 measure(container, labels, families)
@@ -241,9 +242,9 @@ class Containers(Collector):
         # The root of a container lies on the same file system as the volumes of the engine.
         system = os.statvfs("/")
         text = "Size of the file system of images, containers and volumes."
-        families.gauge("engine_filesystem_size_bytes", text, system.f_blocks * system.f_frsize, {})
+        families.gauge("engine_filesystem_size_bytes", text, system.f_blocks * system.f_frsize, node)
         text = "Free bytes of the file system of images, containers and volumes, without what is kept for root."
-        families.gauge("engine_filesystem_avail_bytes", text, system.f_bavail * system.f_frsize, {})
+        families.gauge("engine_filesystem_avail_bytes", text, system.f_bavail * system.f_frsize, node)
         text = "How long this answer took to collect."
-        families.gauge("container_exporter_collect_seconds", text, time.monotonic() - begin, {})
+        families.gauge("container_exporter_collect_seconds", text, time.monotonic() - begin, node)
         yield from families

@@ -1,4 +1,4 @@
-"""What the engine knows of the containers of a Compose project, asked through the read-only proxy."""
+"""What the engine knows of the containers of a stack, asked through the read-only proxy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
-PROJECT = "com.docker.compose.project"
-SERVICE = "com.docker.compose.service"
+# Labels by which containers of a Compose project are known, and those of a Swarm's stack: the first one names the stack, the
+# second one the service, in a Swarm with the stack before it.
+COMPOSE = ("com.docker.compose.project", "com.docker.compose.service")
+SWARM = ("com.docker.stack.namespace", "com.docker.swarm.service.name")
 ONE_OFF = "com.docker.compose.oneoff"
 # Seconds that one answer of the engine may take; it waits for nobody who is stuck.
 TIMEOUT = 5
@@ -64,12 +66,15 @@ def seconds(moment: str) -> float:
 class Engine:
     """Asks the engine."""
 
-    def __init__(self, url: str, project: str) -> None:
-        """Ask the engine at ``url`` for the containers of a project."""
+    def __init__(self, url: str, project: str, node: str = "") -> None:
+        """Ask the engine at ``url`` for the containers of a project, or of a Swarm's stack if it is that of a ``node``."""
+        self.node = node
+        self._prefix = f"{project}_" if node else ""
+        label, self._service = SWARM if node else COMPOSE
         self._client = docker.APIClient(
             base_url=url, version="auto", timeout=TIMEOUT, num_pools=THREADS, max_pool_size=THREADS
         )
-        self._filters = {"label": [f"{PROJECT}={project}", f"{ONE_OFF}=False"]}
+        self._filters = {"label": [f"{label}={project}"] + ([] if node else [f"{ONE_OFF}=False"])}
         self._pool = ThreadPoolExecutor(THREADS)
 
     def containers(self) -> Iterator[Found]:
@@ -78,14 +83,17 @@ class Engine:
         Raises:
             docker.errors.APIError, requests.RequestException: the engine cannot be asked.
         """
-        listed = self._client.containers(all=True, filters=self._filters)
+        # A Swarm keeps ended containers for their logs; where one is missing, another one takes its place.
+        listed = self._client.containers(all=not self.node, filters=self._filters)
         return (found for found in self._pool.map(self._look_at, listed) if found)
 
     def _look_at(self, item: dict[str, Any]) -> Found | None:
         """Return a container, or None if it has gone meanwhile."""
         try:
             details = self._client.inspect_container(item["Id"])
-            found = Found(details["Name"].lstrip("/"), item["Labels"].get(SERVICE, ""), item["Image"], details)
+            service = item["Labels"].get(self._service, "").removeprefix(self._prefix)
+            # What pins an image says nothing to people.
+            found = Found(details["Name"].lstrip("/"), service, item["Image"].partition("@")[0], details)
             if found.state in ("running", "paused"):
                 # One look: the engine otherwise waits a second for a second one.
                 found.stats = self._client.stats(item["Id"], stream=False, one_shot=True)

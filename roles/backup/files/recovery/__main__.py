@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stack_lock import LockError, held
 
-from recovery.backup import take, take_logs, try_upgrade
+from recovery.backup import keep_files, take, take_logs, try_upgrade
 from recovery.containers import Engine, RecoveryError, Settings
 from recovery.repository import Repository
 from recovery.restore import KINDS, Restore, Wish, spoken
@@ -44,6 +44,7 @@ def main() -> int:
     commands.add_parser("logs", help="store the binary logs alone, which a restore to a point in time needs")
     commands.add_parser("list", help="list the backups of this stack")
     commands.add_parser("check", help="read everything in the repository and compare it with its checksums")
+    commands.add_parser("files", help="store the files of a database that does not run, and print the name of that backup")
     commands.add_parser("rehearse", help="take a backup and let the server of the settings open a copy of it")
     restore = commands.add_parser("restore", help="bring a backup back")
     restore.add_argument("--backup", default="latest", help="name of a backup, or latest")
@@ -62,6 +63,7 @@ def main() -> int:
     actions = {
         "backup": lambda: take(engine, say),
         "logs": lambda: take_logs(engine, say),
+        "files": lambda: keep_files(engine, say),
         "rehearse": lambda: try_upgrade(engine, say),
         "list": lambda: list_backups(engine),
         "check": lambda: Repository(engine).check(),

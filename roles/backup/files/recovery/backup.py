@@ -195,6 +195,19 @@ def take_files(engine: Engine, repository: Repository) -> str:
     return repository.store("/files", engine.settings.database, label("files", time.time(), "", ""))["snapshot_id"]
 
 
+def keep_files(engine: Engine, say: Say) -> None:
+    """Store the files of a database that does not run, and print the name of the backup.
+
+    Raises:
+        RecoveryError: it runs, so that its files change while they are read.
+    """
+    if engine.database():
+        raise RecoveryError("The database runs, and its files are stored when it does not.")
+    repository = Repository(engine)
+    repository.prepare()
+    say(take_files(engine, repository))
+
+
 def try_upgrade(engine: Engine, say: Say) -> None:
     """Take a backup, and let the server that the settings want open a copy of the data.
 

@@ -153,8 +153,15 @@ class Engine:
         return name in docker("volume", "ls", "--quiet", f"--filter=name={name}").split()
 
     def database(self) -> dict | None:
-        """Return what the engine knows of the container of the database, or None if there is none."""
-        project = f"--filter=label=com.docker.compose.project={self.settings.stack}"
-        labels = [project, "--filter=label=com.docker.compose.service=db", "--filter=label=com.docker.compose.oneoff=False"]
+        """Return what the engine knows of the container of the database, or None if there is none.
+
+        A Swarm keeps ended ones and puts others in their place, so there only one that runs counts.
+        """
+        stack = self.settings.stack
+        compose = ("project={stack}", "service=db", "oneoff=False")
+        labels = [f"--filter=label=com.docker.compose.{label.format(stack=stack)}" for label in compose]
         found = docker("ps", "--all", "--quiet", "--no-trunc", *labels).split()
+        if not found:
+            label = f"--filter=label=com.docker.swarm.service.name={stack}_db"
+            found = docker("ps", "--quiet", "--no-trunc", label).split()
         return json.loads(docker("inspect", found[0]))[0] if found else None

@@ -366,8 +366,11 @@ class Restore:
         settings = self.settings
         if not self.engine.has_volume(settings.database):
             labels = [f"com.docker.compose.project={settings.stack}", "com.docker.compose.volume=database"]
+            labels.append(f"com.docker.stack.namespace={settings.stack}")
             docker("volume", "create", *(f"--label={label}" for label in labels), settings.database)
         if found := self.engine.database():
+            # Before it is stopped: a Swarm starts another one at once, which must not find the old data.
+            self.engine.shell(f"touch {PLACE}/{MARKER}", [f"{settings.database}:{PLACE}"])
             docker("stop", found["Id"])
         self.engine.shell(
             f"""

@@ -46,15 +46,22 @@ function age(moment, now) {
 
 const clock = (moment) => new Date(moment * 1000).toLocaleTimeString([], { hour12: false });
 
-// What stands behind the name of the stack.
-const short = (name, stack) => (name.startsWith(`${stack}-`) ? name.slice(stack.length + 1) : name);
+// What stands behind the name of the stack; in a Swarm without the numbers that only it needs.
+function short(item, stack) {
+  if (!item.node) return item.name.startsWith(`${stack}-`) ? item.name.slice(stack.length + 1) : item.name;
+  const [, replica] = item.name.split(".");
+  return /^[0-9]+$/.test(replica) ? `${item.service}.${replica}` : item.service;
+}
+
+const place = (item) => (item.node ? ` on ${item.node}` : "");
 
 // The oldest moment that is looked at is no beginning.
 const since = (item, now) => (item.since && now - item.since < 3500 ? `since ${clock(item.since)}` : "for more than an hour");
 
 function tile(item, data) {
-  const details = [`${item.name} ${item.words}`, `CPU ${share(item.cpu_share)} of its limit`, `memory ${bytes(item.memory)}`];
-  const lines = [make("b", {}, `${MARK[item.level]} ${short(item.name, data.stack)}`)];
+  const details = [`${item.name}${place(item)} ${item.words}`, `CPU ${share(item.cpu_share)} of its limit`, `memory ${bytes(item.memory)}`];
+  const lines = [make("b", {}, `${MARK[item.level]} ${short(item, data.stack)}`)];
+  if (item.node) lines.push(make("small", { class: "node" }, item.node));
   if (item.level !== "well") lines.push(make("small", {}, item.words));
   if (known(item.rate)) lines.push(make("small", {}, `${amount(item.rate)}/s`, item.errors ? `, ${amount(item.errors)} failed` : ""));
   if (known(item.memory)) lines.push(make("small", {}, `${share(item.cpu_share)} CPU, ${bytes(item.memory)}`));
@@ -82,7 +89,7 @@ function service(item, data) {
 
 function row(item, data) {
   const cells = [
-    item.name,
+    item.name + place(item),
     item.words,
     item.since ? since(item, data.time).replace("since ", "") : "–",
     amount(item.rate),

@@ -1,0 +1,148 @@
+#!/usr/bin/python
+"""Wait until the services of a Swarm's stack are what the last deployment says, and remove what it has left over."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: swarm_converge
+short_description: Wait for the services of a stack and clean up
+description:
+  - Waits until every service has as many running, healthy tasks of its present definition as it shall have.
+  - Fails if a service was rolled back or does not get there, with the last lines of what its tasks say.
+  - Removes configs, secrets and networks of the stack that no service refers to any more, once all is well.
+options:
+  stack:
+    description: Name of the stack.
+    type: str
+    required: true
+  timeout:
+    description: Seconds to wait in all.
+    type: float
+    default: 180
+  networks:
+    description: Networks that the stack has.
+    type: list
+    elements: str
+    default: []
+  host_ports:
+    description: Look for tasks that run without the port of their node that they shall have, and place them once more.
+    type: bool
+    default: true
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: none
+    description: Waits for what only a deployment changes.
+  diff_mode:
+    support: none
+    description: Says what it removes.
+"""
+
+EXAMPLES = r"""
+- name: Wait for the stack
+  swarm_converge:
+    stack: webstack
+"""
+
+RETURN = r"""
+services:
+  description: For each service C(running) and C(wanted) tasks, its C(image) and the C(nodes) that run it.
+  returned: always
+  type: dict
+removed:
+  description: Objects that no service referred to.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import time  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_swarm import Manager, Service, references, troubles  # noqa: E402
+
+# Seconds between two looks.
+PAUSE = 0.5
+# Seconds that a task without its port is given before it is placed anew.
+PORT_PATIENCE = 5
+
+
+def explain(swarm: Manager, services: list[Service], intro: str) -> str:
+    """Return a text that says which services are not as they shall be, and what their tasks say."""
+    lines = [intro]
+    for service in services:
+        for task in service.failed[:1]:
+            lines.append(f"{service.name} on {task['node']}: {task['error'] or task['state']}; its last lines:")
+            lines += [f"  {line}" for line in swarm.logs(task["id"])]
+        if not service.failed:
+            waiting = "; ".join(sorted({task["error"] for task in service.tasks if task["error"]}))
+            lines.append(f"{service.name}: {service.running} of {service.wanted} run{': ' + waiting if waiting else ''}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "stack": {"type": "str", "required": True},
+            "timeout": {"type": "float", "default": 180},
+            "networks": {"type": "list", "elements": "str", "default": []},
+            "host_ports": {"type": "bool", "default": True},
+        },
+    )
+    swarm = Manager(module.run_command, module.params["stack"])
+    deadline = time.monotonic() + module.params["timeout"]
+    begin, placed = time.monotonic(), set()
+    while True:
+        services, details, _ = swarm.look()
+        back = [service for service in services if service.rolled_back]
+        if back:
+            names = ", ".join(service.name for service in back)
+            module.fail_json(
+                msg=explain(swarm, back, f"{names}: the new release failed and was rolled back; what ran before still runs.")
+            )
+        wrong = troubles(services)
+        if module.params["host_ports"] and time.monotonic() > begin + PORT_PATIENCE:
+            # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
+            for service in services:
+                if service.without_port and service.name not in placed:
+                    placed.add(service.name)
+                    module.run_command(
+                        ["docker", "service", "update", "--force", "--detach", f"{swarm.stack}_{service.name}"]
+                    )
+            wrong += [service for service in services if service.without_port and service not in wrong]
+        if services and not wrong:
+            break
+        if time.monotonic() > deadline:
+            names = ", ".join(service.name for service in wrong)
+            module.fail_json(msg=explain(swarm, wrong, f"The stack did not become healthy: {names}."))
+        time.sleep(PAUSE)
+    removed = []
+    used = references(details)
+    for kind in ("config", "secret"):
+        for name in swarm.names(kind):
+            if name not in used and module.run_command(["docker", kind, "rm", name])[0] == 0:
+                removed.append(f"{kind} {name}")
+    if module.params["networks"]:
+        wanted = {f"{swarm.stack}_{name}" for name in module.params["networks"]}
+        for name in swarm.names("network"):
+            if name not in wanted and module.run_command(["docker", "network", "rm", name])[0] == 0:
+                removed.append(f"network {name}")
+    module.exit_json(
+        changed=bool(placed or removed),
+        removed=removed,
+        services={
+            service.name: {
+                "running": service.running,
+                "wanted": service.wanted,
+                "image": service.image,
+                "nodes": sorted({task["node"] for task in service.tasks if task["runs"]}),
+            }
+            for service in services
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

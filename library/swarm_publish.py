@@ -1,0 +1,173 @@
+#!/usr/bin/python
+"""Push images to a registry that every node of a Swarm reaches, and say by which digests they are known there."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: swarm_publish
+short_description: Push images and return their digests
+description:
+  - Tags the images of this host for a registry and pushes those that it does not have.
+options:
+  registry:
+    description: The registry, perhaps with a path; without a slash at the end.
+    type: str
+    required: true
+  images:
+    description: Names of images on this host, by a name for each.
+    type: dict
+    required: true
+  config:
+    description: Folder of the client's configuration, which has the account for the registry; empty for the user's own.
+    type: str
+    default: ""
+  socket:
+    description: The engine's socket.
+    type: path
+    default: /var/run/docker.sock
+author:
+  - The webstack authors
+attributes:
+  check_mode:
+    support: full
+    description: Pushes nothing; what the registry does not have keeps its name.
+  diff_mode:
+    support: none
+    description: Says what it pushes.
+"""
+
+EXAMPLES = r"""
+- name: Push the images
+  swarm_publish:
+    registry: registry.webstack.internal:5000
+    images: {fe: "webstack/fe:0123456789ab"}
+    config: ~/.local/share/webstack/swarm
+"""
+
+RETURN = r"""
+references:
+  description: By which name and digest each image is known to the registry.
+  returned: always
+  type: dict
+starts:
+  description: Entry point and command of each image, and whether it has a health check.
+  returned: always
+  type: dict
+pushed:
+  description: Images that the registry did not have.
+  returned: always
+  type: list
+  elements: str
+"""
+
+import base64  # noqa: E402
+import http.client  # noqa: E402
+import json  # noqa: E402
+import socket  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+
+class Engine(http.client.HTTPConnection):
+    """The engine's API on its socket."""
+
+    def __init__(self, path: str) -> None:
+        """Talk to the engine that listens on ``path``."""
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def has(path: str, reference: str, auth: dict) -> bool:
+    """Tell whether the registry has an image, as the engine finds out."""
+    connection = Engine(path)
+    header = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
+    try:
+        connection.request("GET", f"/distribution/{reference}/json", headers=header)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def account(path: Path, registry: str) -> dict:
+    """Return what the engine has to be told for a registry, from a client's configuration; nothing if it has no account."""
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))["auths"][registry]["auth"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    user, _, password = base64.b64decode(entry).decode().partition(":")
+    return {"username": user, "password": password, "serveraddress": registry}
+
+
+def place(registry: str, reference: str) -> str:
+    """Return the repository in which a registry keeps an image, and the tag."""
+    first, _, rest = reference.partition("/")
+    if rest and ("." in first or ":" in first or first == "localhost"):
+        reference = rest
+    return f"{registry}/{reference.partition('@')[0]}"
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "registry": {"type": "str", "required": True},
+            "images": {"type": "dict", "required": True},
+            "config": {"type": "str", "default": ""},
+            "socket": {"type": "path", "default": "/var/run/docker.sock"},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    if parameters["config"]:
+        module.run_command_environ_update = {"DOCKER_CONFIG": parameters["config"]}
+    auth = account(
+        Path(parameters["config"] or "~/.docker").expanduser() / "config.json", parameters["registry"].partition("/")[0]
+    )
+    references, starts, pushed = {}, {}, []
+    for name, reference in parameters["images"].items():
+        code, output, _ = module.run_command(["docker", "image", "inspect", reference])
+        if code:
+            if module.check_mode:
+                references[name], starts[name] = reference, {"entrypoint": [], "command": [], "healthcheck": True}
+                continue
+            module.fail_json(msg=f"The image {reference} is not on this host; run again with all tags.")
+        image = json.loads(output)[0]
+        settings = image["Config"] or {}
+        starts[name] = {
+            "entrypoint": settings.get("Entrypoint") or [],
+            "command": settings.get("Cmd") or [],
+            "healthcheck": bool(settings.get("Healthcheck")),
+        }
+        target = place(parameters["registry"], reference)
+        repository = target if ":" not in target.rpartition("/")[2] else target.rpartition(":")[0]
+        known = next((item for item in image["RepoDigests"] or [] if item.startswith(f"{repository}@")), "")
+        if not known or not has(parameters["socket"], known, auth):
+            pushed.append(reference)
+            if module.check_mode:
+                references[name] = reference
+                continue
+            module.run_command(["docker", "tag", reference, target], check_rc=True)
+            code, output, errors = module.run_command(["docker", "push", "--quiet", target])
+            if code:
+                reason = (errors.strip().splitlines() or ["no reason given"])[-1]
+                module.fail_json(
+                    msg=f"swarm_registry: {target} cannot be pushed ({reason}); see that the registry can be reached."
+                )
+            image = json.loads(module.run_command(["docker", "image", "inspect", reference], check_rc=True)[1])[0]
+            known = next(item for item in image["RepoDigests"] if item.startswith(f"{repository}@"))
+        # The tag is for people, the digest decides.
+        references[name] = f"{target}@{known.partition('@')[2]}"
+    module.exit_json(changed=bool(pushed), references=references, starts=starts, pushed=pushed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Planned changes under load: no request fails, and a broken release is taken back."""
+
+import json
+
+import pytest
+
+
+def quiet(window, capsys):
+    """Show what an event has cost, and expect that no request failed."""
+    with capsys.disabled():
+        print(f" [{window.describe()}]", end="")
+    assert window.requests
+    assert not window.failed, window.describe()
+
+
+def described(**settings):
+    return ("-e", json.dumps(settings))
+
+
+def under_load(swarm, name, *arguments):
+    """Run the playbook while requests come in; return what it has cost them."""
+    with swarm.load(*swarm.edges()) as load, load.event(name) as window:
+        swarm.deploy(*arguments)
+    return window
+
+
+@pytest.mark.parametrize("replicas", [6, 2])
+def test_scaling_loses_no_request(swarm, capsys, replicas):
+    window = under_load(swarm, f"fe and be to {replicas}", *described(fe_replicas=replicas, be_replicas=replicas))
+    for tier in ("fe", "be"):
+        places = swarm.places(tier)
+        assert len(places) == replicas
+        assert len(set(places)) == min(replicas, len(swarm.machines))
+    quiet(window, capsys)
+
+
+@pytest.mark.parametrize("tier", ["fe", "be"])
+def test_rolling_a_tier_loses_no_request(swarm, capsys, tier):
+    before = {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
+    window = under_load(swarm, f"roll {tier}", *described(**{f"{tier}_environment": {"RELEASE": "2"}}))
+    after = {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
+    assert len(after) == 2
+    assert not before & after
+    quiet(window, capsys)
+
+
+def test_an_edit_rolls_and_the_old_configuration_is_removed(swarm):
+    def configurations():
+        return {entry["ConfigName"] for entry in swarm.definition("be-lb")["TaskTemplate"]["ContainerSpec"]["Configs"]}
+
+    before = configurations()
+    swarm.deploy(*described(lb_health_interval=0.7))
+    assert configurations() - before
+    swarm.deploy(*described(lb_health_interval=0.8))
+    listed = swarm.ask("config", "ls", "--format", "{{.Name}}").split()
+    # The last definition is what a service would go back to.
+    assert not (before - configurations()) & set(listed)
+    assert swarm.get(swarm.edges()[0]).status == 200
+    swarm.deploy()
+
+
+def test_broken_release_is_taken_back(swarm, capsys):
+    before = {tier: swarm.definition(tier)["TaskTemplate"]["ContainerSpec"] for tier in ("fe", "be")}
+    broken = described(fe_command=["sh", "-c", "echo This release is broken. >&2; exit 3"])
+    with swarm.load(*swarm.edges()) as load, load.event("broken release") as window:
+        done = swarm.deploy(*broken, check=False)
+    assert done.returncode
+    text = " ".join(done.stdout.split())
+    assert "fe: the new release failed and was rolled back; what ran before still runs." in text
+    assert "This release is broken." in text
+    after = {tier: swarm.definition(tier)["TaskTemplate"]["ContainerSpec"] for tier in ("fe", "be")}
+    assert after["fe"].get("Args") == before["fe"].get("Args")
+    quiet(window, capsys)
+
+
+def test_second_run_after_all_that_changes_nothing(swarm):
+    swarm.deploy()
+    recap = swarm.deploy().stdout.partition("PLAY RECAP")[2]
+    assert all("changed=0" in line for line in recap.splitlines() if "ok=" in line), recap

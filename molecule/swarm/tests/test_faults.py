@@ -1,0 +1,119 @@
+"""Lost machines: what runs goes on, what was lost starts elsewhere, and any manager can deploy."""
+
+import json
+import time
+
+import pytest
+from stack import wait_until
+
+# Seconds within which what a lost machine ran has to run elsewhere.
+ELSEWHERE = 60
+
+
+def show(window, capsys):
+    with capsys.disabled():
+        print(f" [{window.describe()}]", end="")
+
+
+@pytest.fixture(autouse=True)
+def whole(swarm):
+    """Bring lost machines back after each test, and what a deployment does for them."""
+    yield
+    lost = [machine for machine in swarm.machines if not swarm.up(machine)]
+    if lost:
+        swarm.start(*lost)
+        swarm.deploy()
+
+
+def database(swarm):
+    return swarm.places("db")[0]
+
+
+def well(swarm, *services):
+    """Tell whether services have all their tasks on machines that are there."""
+    found = swarm.services()
+    return all(found[name].running == found[name].wanted for name in services)
+
+
+def test_a_lost_worker_loses_no_request_elsewhere(swarm, capsys):
+    worker = next(machine for machine in swarm.groups["workers"] if machine != database(swarm))
+    # So many that it has some of each.
+    swarm.deploy("-e", json.dumps({"fe_replicas": 5, "be_replicas": 5}))
+    assert worker in swarm.places("fe")
+    assert worker in swarm.places("be")
+    with swarm.load(*swarm.edges(worker)) as load, load.event(f"{worker} lost") as window:
+        begin = time.monotonic()
+        swarm.kill(worker)
+        wait_until(lambda: worker not in swarm.places("fe") + swarm.places("be"), ELSEWHERE)
+        wait_until(lambda: well(swarm, "fe", "be", "be-lb", "fe-lb"), ELSEWHERE)
+        seconds = time.monotonic() - begin
+    show(window, capsys)
+    with capsys.disabled():
+        print(f" [all replicas elsewhere after {seconds:.1f} s]", end="")
+    assert window.requests
+    assert not window.failed, window.describe()
+
+
+def test_a_lost_leader_stops_no_request_and_another_manager_deploys(swarm, capsys):
+    leader = swarm.leader()
+    edges = swarm.edges(leader)
+    assert leader != database(swarm)
+    with swarm.load(*edges) as load:
+        with load.event(f"leader {leader} lost") as window:
+            swarm.kill(leader)
+            wait_until(lambda: well(swarm, "fe", "be", "fe-lb", "be-lb"), ELSEWHERE * 2)
+        with load.event("a change by another manager") as change:
+            done = swarm.deploy("-e", json.dumps({"fe_environment": {"RELEASE": "without leader"}}))
+    show(window, capsys)
+    show(change, capsys)
+    assert not window.failed, window.describe()
+    assert not change.failed, change.describe()
+    assert swarm.manager() != leader
+    assert f"{swarm.manager()} " in done.stdout.partition("PLAY RECAP")[2]
+    environment = swarm.definition("fe")["TaskTemplate"]["ContainerSpec"]["Env"]
+    assert "RELEASE=without leader" in environment
+
+
+def test_a_lost_quorum_is_refused_in_a_sentence_and_the_page_stays(swarm):
+    managers = [machine for machine in swarm.groups["managers"] if machine != database(swarm)][:2]
+    left = next(machine for machine in swarm.groups["managers"] if machine not in managers)
+    edges = [edge for edge in swarm.edges() if edge not in managers]
+    # One edge at least has to be on a machine that stays.
+    if not edges:
+        swarm.deploy("-e", json.dumps({"swarm_edge_hosts": [left, *swarm.groups["workers"]]}))
+        edges = swarm.edges(*managers)
+    swarm.kill(*managers)
+    done = swarm.deploy(check=False)
+    text = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode
+    assert "The Swarm has lost its quorum:" in text
+    assert "What runs goes on running." in text
+    wait_until(lambda: swarm.get(edges[0]).status == 200, 30)
+
+
+def test_an_even_number_of_managers_is_refused(swarm, tmp_path):
+    inventory = swarm.changed_inventory(tmp_path, managers=swarm.groups["managers"][:2])
+    done = swarm.playbook("bootstrap.yml", f"--inventory={inventory}", check=False)
+    assert done.returncode
+    assert "managers: 2 managers go on working when 0 of them are lost, as many as with 1;" in " ".join(done.stdout.split())
+
+
+def test_a_node_is_drained_before_it_leaves_and_comes_back(swarm, tmp_path, capsys):
+    worker = next(machine for machine in swarm.groups["workers"] if machine != database(swarm))
+    inventory = swarm.changed_inventory(tmp_path, removed=[worker])
+    with swarm.load(*swarm.edges(worker)) as load, load.event(f"{worker} leaves") as window:
+        swarm.playbook("bootstrap.yml", f"--inventory={inventory}")
+    show(window, capsys)
+    assert not window.failed, window.describe()
+    assert worker not in {node["Description"]["Hostname"] for node in swarm.nodes().values()}
+    swarm.playbook("bootstrap.yml")
+    assert swarm.whole()
+    assert worker in {node["Description"]["Hostname"] for node in swarm.nodes().values()}
+
+
+def test_the_node_of_the_database_is_not_let_go(swarm, tmp_path):
+    inventory = swarm.changed_inventory(tmp_path, removed=[database(swarm)])
+    done = swarm.playbook("bootstrap.yml", f"--inventory={inventory}", check=False)
+    assert done.returncode
+    assert f"removed: {database(swarm)} keeps the database of {swarm.name}; move it first" in " ".join(done.stdout.split())
+    assert swarm.whole()

@@ -1,0 +1,162 @@
+"""A stack on Docker Swarm as tests see it: machines that are containers here, each with an engine of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+from ha import Load
+from stack import PROJECT, Answer, Stack, run, wait_until
+from stack_swarm import NAMESPACE, Manager, Service
+
+SCENARIO = PROJECT / "molecule/swarm"
+INVENTORY = SCENARIO / "inventory/hosts.yml"
+# Requests per second: machines, stack and load share a few processors.
+RATE = 40
+
+
+class Swarm(Stack):
+    """The deployment of the scenario."""
+
+    def __init__(self) -> None:
+        """Look at it by the scenario's inventory."""
+        super().__init__("webstack-test-swarm", [INVENTORY])
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """The machines of each group of the inventory."""
+        children = yaml.safe_load(INVENTORY.read_text())["all"]["children"]
+        return {name: list(group["hosts"]) for name, group in children.items()}
+
+    @property
+    def folder(self) -> str:
+        """Where the files of the stack are on a manager, for a shell."""
+        return f"~/.local/share/{self.name}"
+
+    @property
+    def machines(self) -> list[str]:
+        """Every machine."""
+        return self.groups["managers"] + self.groups["workers"]
+
+    def on(self, machine: str, *argv: str, check: bool = True, **options):
+        """Run a command on a machine."""
+        command = ("docker", "exec", *(("--interactive",) if "input" in options else ()), f"{self.name}-{machine}")
+        return run(*command, *argv, check=check, **options)
+
+    def ip(self, machine: str) -> str:
+        """Return the address of a machine."""
+        template = "{{range .NetworkSettings.Networks}}{{.IPAMConfig.IPv4Address}}{{end}}"
+        return run("docker", "inspect", "--format", template, f"{self.name}-{machine}").stdout.strip()
+
+    def up(self, machine: str) -> bool:
+        """Tell whether a machine is switched on."""
+        return run("docker", "inspect", "--format", "{{.State.Running}}", f"{self.name}-{machine}").stdout.strip() == "true"
+
+    def manager(self) -> str:
+        """Return a manager that can tell about the others."""
+        for machine in self.groups["managers"]:
+            if self.up(machine) and self.on(machine, "timeout", "10", "docker", "node", "ls", check=False).returncode == 0:
+                return machine
+        raise AssertionError("no manager answers")
+
+    def ask(self, *argv: str) -> str:
+        """Return what the Swarm answers to a command of the client."""
+        return self.on(self.manager(), "docker", *argv).stdout
+
+    def nodes(self) -> dict[str, dict]:
+        """Return what the Swarm knows of every node, by its id."""
+        return {node["ID"]: node for node in json.loads(self.ask("node", "inspect", *self.ask("node", "ls", "-q").split()))}
+
+    def leader(self) -> str:
+        """Return the machine that leads."""
+        nodes = self.nodes().values()
+        return next(node["Description"]["Hostname"] for node in nodes if (node.get("ManagerStatus") or {}).get("Leader"))
+
+    def details(self) -> list[dict]:
+        """Return the definitions of the services."""
+        names = self.ask("service", "ls", "--quiet", "--filter", f"label={NAMESPACE}={self.name}").split()
+        return json.loads(self.ask("service", "inspect", *names))
+
+    def definition(self, service: str) -> dict:
+        """Return the definition of a service."""
+        return next(item["Spec"] for item in self.details() if item["Spec"]["Name"] == f"{self.name}_{service}")
+
+    def services(self) -> dict[str, Service]:
+        """Return the services with their tasks."""
+        manager = self.manager()
+
+        def ask(argv: list[str]) -> tuple[int, str, str]:
+            done = self.on(manager, *argv, check=False)
+            return done.returncode, done.stdout, done.stderr
+
+        return {service.name: service for service in Manager(ask, self.name).look()[0]}
+
+    def places(self, service: str) -> list[str]:
+        """Return the machines on which tasks of a service run, one for each task."""
+        return sorted(task["node"] for task in self.services()[service].tasks if task["runs"])
+
+    def running(self) -> dict[str, list[dict]]:
+        """Return what each engine says of the stack's running containers, by machine."""
+        found = {}
+        for machine in filter(self.up, self.machines):
+            ids = self.on(machine, "docker", "ps", "--quiet", "--filter", f"label={NAMESPACE}={self.name}").stdout.split()
+            found[machine] = json.loads(self.on(machine, "docker", "inspect", *ids).stdout) if ids else []
+        return found
+
+    def edges(self, *without: str) -> list[str]:
+        """Return the machines that serve the application, but some."""
+        return [machine for machine in self.places("fe-lb") if machine not in without]
+
+    def get(self, machine: str, path: str = "/", method: str = "GET", **options) -> Answer:
+        """Send one request to the edge of a machine."""
+        connection = http.client.HTTPConnection(self.ip(machine), 8080, timeout=10)
+        try:
+            connection.request(method, path, **options)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def load(self, *edges: str) -> Load:
+        """Return a load on the edges of some machines, by http on the first and by https on the last."""
+        bases = [f"http://{self.ip(edges[0])}:8080", f"https://{self.ip(edges[-1])}:8443"]
+        return Load(self, RATE, bases=bases)
+
+    def deploy(self, *arguments: str, check: bool = True):
+        """Run the playbook."""
+        return self.playbook("site.yml", *arguments, check=check)
+
+    def changed_inventory(self, folder: Path, **groups: list[str]) -> Path:
+        """Write the inventory with other machines in some groups, and return it; those of no group are left out."""
+        described = yaml.safe_load(INVENTORY.read_text())["all"]["children"]
+        hosts = {name: settings for group in described.values() for name, settings in group["hosts"].items()}
+        wanted = {**self.groups, **groups}
+        moved = {name for names in groups.values() for name in names}
+        members = {
+            group: [name for name in names if group in groups or name not in moved] for group, names in wanted.items()
+        }
+        children = {group: {"hosts": {name: hosts[name] for name in names}} for group, names in members.items()}
+        (folder / "group_vars").symlink_to(PROJECT / "group_vars")
+        path = folder / "hosts.yml"
+        path.write_text(yaml.safe_dump({"all": {"children": children}}))
+        return path
+
+    def kill(self, *machines: str) -> None:
+        """Switch machines off, as a power cut does."""
+        run("docker", "kill", *(f"{self.name}-{machine}" for machine in machines))
+
+    def start(self, *machines: str) -> None:
+        """Switch machines on and wait until all nodes are ready."""
+        run("docker", "start", *(f"{self.name}-{machine}" for machine in machines))
+        wait_until(self.whole, 180)
+
+    def whole(self) -> bool:
+        """Tell whether every node is ready and every manager can be reached."""
+        try:
+            nodes = self.nodes().values()
+        except AssertionError:
+            return False
+        managers = [node["ManagerStatus"]["Reachability"] for node in nodes if node["Spec"]["Role"] == "manager"]
+        return all(node["Status"]["State"] == "ready" for node in nodes) and set(managers) == {"reachable"}
