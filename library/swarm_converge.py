@@ -57,6 +57,7 @@ removed:
   elements: str
 """
 
+import socket  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -66,6 +67,15 @@ from ansible.module_utils.stack_swarm import Manager, Service, references, troub
 PAUSE = 0.5
 # Seconds that a task without its port is given before it is placed anew.
 PORT_PATIENCE = 5
+
+
+def open_to_us(place: tuple[str, int]) -> bool:
+    """Tell whether an address and port take a connection."""
+    try:
+        socket.create_connection(place, timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 def explain(swarm: Manager, services: list[Service], intro: str) -> str:
@@ -106,12 +116,12 @@ def main() -> None:
         if module.params["host_ports"] and time.monotonic() > begin + PORT_PATIENCE:
             # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
             for service in services:
-                if service.without_port and service.name not in placed:
+                if service.name not in placed and not all(open_to_us(place) for place in service.without_port):
                     placed.add(service.name)
                     module.run_command(
                         ["docker", "service", "update", "--force", "--detach", f"{swarm.stack}_{service.name}"]
                     )
-            wrong += [service for service in services if service.without_port and service not in wrong]
+            wrong += [s for s in services if s not in wrong and not all(open_to_us(place) for place in s.without_port)]
         if services and not wrong:
             break
         if time.monotonic() > deadline:

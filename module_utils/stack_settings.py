@@ -605,6 +605,17 @@ def check_engine(values: dict) -> list[str]:
     )
     problems += _matches(values, "swarm_registry_user", r"[^\s:]+", "a name without blanks and colons")
     problems += _matches(values, "swarm_registry_password", r"[^\r\n]*", "a password without line breaks")
+    problems += _between(values, "swarm_floating_number", 1, 255, "a number")
+    if values.get("swarm_floating_address"):
+        try:
+            valid = "/" in values["swarm_floating_address"] and ipaddress.ip_interface(values["swarm_floating_address"])
+        except ValueError:
+            valid = False
+        if not valid:
+            problems.append(
+                f"swarm_floating_address: {values['swarm_floating_address']!r} is no address with its range; write it like"
+                " 10.0.0.100/24."
+            )
     for name in ("fe_lb_replicas", "be_lb_replicas"):
         problems += _between(values, name, 0, 100, "a number")
     if values.get("stack_engine") != "swarm":

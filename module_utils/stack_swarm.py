@@ -196,6 +196,10 @@ class Conversion:
         entrypoint = service.get("entrypoint") or known["entrypoint"]
         # As the engine does it: another entry point leaves the image's command out.
         command = service.get("command") or ([] if service.get("entrypoint") else known["command"])
+        if "-S" in command and name in ("fe-lb", "be-lb"):
+            # Nobody reloads it there: another configuration is another container.
+            place = command.index("-S")
+            command = command[:place] + command[place + 2 :]
         how = f"drain={self.wishes.drain}" if drained else "exec"
         return {
             "entrypoint": ["/bin/sh", TASK, how, *(replaced(entrypoint, names, "@{}@"))],
@@ -416,9 +420,9 @@ class Service:
         return self.updating.startswith("rollback") or self.updating == "paused"
 
     @property
-    def without_port(self) -> bool:
-        """Whether a task runs without the port of its node that it shall have."""
-        return any(task["runs"] and task["lacks_port"] for task in self.tasks)
+    def without_port(self) -> list[tuple[str, int]]:
+        """Addresses and ports of nodes (TCP) that a task shall have and of which the managers do not know."""
+        return [place for task in self.tasks if task["runs"] for place in task["lacking"]]
 
 
 # Parts of a definition that the engine tells of a service alone.
@@ -433,12 +437,19 @@ def comparable(spec: Any) -> Any:
     return [comparable(item) for item in spec] if isinstance(spec, list) else spec
 
 
+def node_address(node: dict) -> str:
+    """Return the address by which others reach a node."""
+    manager = (node.get("ManagerStatus") or {}).get("Addr", "").rpartition(":")[0]
+    return manager or node.get("Status", {}).get("Addr", "")
+
+
 def read_task(task: dict, service: dict, nodes: dict[str, dict]) -> dict:
     """Return what matters of a task."""
     node = nodes.get(task.get("NodeID", ""), {})
     answers = node.get("Status", {}).get("State") == "ready"
     status = task["Status"]
     published = [p for p in service["Spec"].get("EndpointSpec", {}).get("Ports") or [] if p.get("PublishMode") == "host"]
+    address = node_address(node)
     has = {port.get("PublishedPort") for port in (status.get("PortStatus") or {}).get("Ports") or []}
     return {
         "id": task["ID"],
@@ -448,7 +459,11 @@ def read_task(task: dict, service: dict, nodes: dict[str, dict]) -> dict:
         "error": status.get("Err", ""),
         "runs": status["State"] == "running" and task["DesiredState"] == "running" and answers,
         "current": comparable(task["Spec"]) == comparable(service["Spec"]["TaskTemplate"]),
-        "lacks_port": any(port["PublishedPort"] not in has for port in published),
+        "lacking": [
+            (address, port["PublishedPort"])
+            for port in published
+            if port["PublishedPort"] not in has and port.get("Protocol") == "tcp"
+        ],
     }
 
 

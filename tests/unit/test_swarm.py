@@ -62,7 +62,7 @@ def model():
             "fe-lb": {
                 "image": "haproxy:1",
                 "user": "99:99",
-                "command": ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
+                "command": ["haproxy", "-S", "/run/haproxy/master.sock", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
                 "security_opt": ["no-new-privileges:true"],
                 "restart": "always",
                 "ports": [{"target": 8080, "published": "80", "host_ip": "127.0.0.1", "protocol": "tcp", "mode": "host"}],
@@ -150,6 +150,7 @@ def test_own_names_become_addresses_that_the_container_finds():
         "NETWORKS": "FRONTEND=10.0.2.0/24 MIDDLE=10.0.3.0/24",
     }
     assert result["services"]["fe-lb"]["entrypoint"][2:] == ["exec", "entry"]
+    assert result["services"]["fe-lb"]["command"] == ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
     content = stack_swarm.own_files(FILES, model())[0]["content"]
     # What is published comes in from outside all networks; the names of others stay.
     assert content == 'bind "${OUTSIDE}":8080\nbind "${METRICS}":8405\nserver fe:8000'
@@ -278,9 +279,10 @@ def test_a_rollback_is_noticed():
 
 
 def test_a_task_without_its_port_is_noticed():
-    port = {"PublishedPort": 8080, "PublishMode": "host"}
+    port = {"PublishedPort": 8080, "PublishMode": "host", "Protocol": "tcp"}
     one = task(1)
-    assert read([service(1, ports=[port])], [one])[0].without_port
+    manager = {**node(), "ManagerStatus": {"Addr": "10.0.0.11:2377"}}
+    assert read([service(1, ports=[port])], [one], manager)[0].without_port == [("10.0.0.11", 8080)]
     one["Status"]["PortStatus"] = {"Ports": [{"PublishedPort": 8080}]}
     assert not read([service(1, ports=[port])], [one])[0].without_port
 

@@ -37,6 +37,8 @@ ELSEWHERE = {
     "swarm_monitoring_host": "swarm",
     "swarm_edge_hosts": "swarm",
     "swarm_drain_delay": "swarm",
+    "swarm_floating_address": "swarm",
+    "swarm_floating_number": "swarm",
     "backup_repository": "recovery",
     "backup_password": "recovery",
     "backup_environment": "recovery",
