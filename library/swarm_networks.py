@@ -114,10 +114,11 @@ def main() -> None:
             if code:
                 module.fail_json(msg=f"The network {name} cannot be made: {errors.strip()}")
         deadline = time.monotonic() + PATIENCE
-        while not all((found := inspect(module, stack)).get(n, {}).get("IPAM", {}).get("Config") for n in wanted):
+        while not all(name in found and found[name]["IPAM"]["Config"] for name in wanted):
             if time.monotonic() > deadline:
                 module.fail_json(msg=f"The managers have found no address range for the networks within {PATIENCE} s.")
             time.sleep(0.2)
+            found = inspect(module, stack)
     subnets = {name: found[name]["IPAM"]["Config"][0]["Subnet"] if name in found else "" for name in wanted}
     module.exit_json(changed=bool(missing), made=missing, subnets=subnets)
 

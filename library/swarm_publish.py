@@ -64,6 +64,7 @@ import base64  # noqa: E402
 import http.client  # noqa: E402
 import json  # noqa: E402
 import socket  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -84,15 +85,15 @@ class Engine(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def has(path: str, reference: str, auth: dict) -> bool:
-    """Tell whether the registry has an image, as the engine finds out."""
+def ask(path: str, question: str, headers: dict[str, str] | None = None) -> dict | None:
+    """Return what the engine answers to a question, or nothing where it has no answer."""
     connection = Engine(path)
-    header = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
     try:
-        connection.request("GET", f"/distribution/{reference}/json", headers=header)
-        return connection.getresponse().status == 200
+        connection.request("GET", question, headers=headers or {})
+        response = connection.getresponse()
+        return json.load(response) if response.status == 200 else None
     except OSError:
-        return False
+        return None
     finally:
         connection.close()
 
@@ -115,6 +116,12 @@ def place(registry: str, reference: str) -> str:
     return f"{registry}/{reference.partition('@')[0]}"
 
 
+def digest(image: dict, target: str) -> str:
+    """Return by which name and digest an image is known in the repository of a target, or nothing."""
+    repository = target if ":" not in target.rpartition("/")[2] else target.rpartition(":")[0]
+    return next((item for item in image["RepoDigests"] or [] if item.startswith(f"{repository}@")), "")
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -132,15 +139,26 @@ def main() -> None:
     auth = account(
         Path(parameters["config"] or "~/.docker").expanduser() / "config.json", parameters["registry"].partition("/")[0]
     )
+    sign_in = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
+
+    def look(reference: str) -> tuple[dict | None, str]:
+        """Return what the engine knows of an image, and by which digest the registry has it, if it does."""
+        image = ask(parameters["socket"], f"/images/{reference}/json")
+        known = digest(image, place(parameters["registry"], reference)) if image else ""
+        there = known and ask(parameters["socket"], f"/distribution/{known}/json", sign_in) is not None
+        return image, known if there else ""
+
+    wanted = parameters["images"]
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(wanted, pool.map(look, wanted.values()), strict=True))
     references, starts, pushed = {}, {}, []
-    for name, reference in parameters["images"].items():
-        code, output, _ = module.run_command(["docker", "image", "inspect", reference])
-        if code:
+    for name, reference in wanted.items():
+        image, known = found[name]
+        if image is None:
             if module.check_mode:
                 references[name], starts[name] = reference, {"entrypoint": [], "command": [], "healthcheck": True}
                 continue
             module.fail_json(msg=f"The image {reference} is not on this host; run again with all tags.")
-        image = json.loads(output)[0]
         settings = image["Config"] or {}
         starts[name] = {
             "entrypoint": settings.get("Entrypoint") or [],
@@ -148,22 +166,19 @@ def main() -> None:
             "healthcheck": bool(settings.get("Healthcheck")),
         }
         target = place(parameters["registry"], reference)
-        repository = target if ":" not in target.rpartition("/")[2] else target.rpartition(":")[0]
-        known = next((item for item in image["RepoDigests"] or [] if item.startswith(f"{repository}@")), "")
-        if not known or not has(parameters["socket"], known, auth):
+        if not known:
             pushed.append(reference)
             if module.check_mode:
                 references[name] = reference
                 continue
             module.run_command(["docker", "tag", reference, target], check_rc=True)
-            code, output, errors = module.run_command(["docker", "push", "--quiet", target])
+            code, _, errors = module.run_command(["docker", "push", "--quiet", target])
             if code:
                 reason = (errors.strip().splitlines() or ["no reason given"])[-1]
                 module.fail_json(
                     msg=f"swarm_registry: {target} cannot be pushed ({reason}); see that the registry can be reached."
                 )
-            image = json.loads(module.run_command(["docker", "image", "inspect", reference], check_rc=True)[1])[0]
-            known = next(item for item in image["RepoDigests"] if item.startswith(f"{repository}@"))
+            known = digest(ask(parameters["socket"], f"/images/{reference}/json"), target)
         # The tag is for people, the digest decides.
         references[name] = f"{target}@{known.partition('@')[2]}"
     module.exit_json(changed=bool(pushed), references=references, starts=starts, pushed=pushed)

@@ -301,7 +301,8 @@ class Conversion:
         service["deploy"] = self.deploy(name, service)
         if "ports" in service:
             service["ports"] = self.ports(name, service)
-        if name in DRAINED:
+        if name in (*DRAINED, "fe-lb"):
+            # The edge waits by itself (grace of HAProxy), the others in front of their program.
             service["stop_grace_period"] = f"{seconds(service['stop_grace_period']) + self.wishes.drain}s"
         for key in ("tmpfs", *parts):
             service.pop(key, None)

@@ -57,12 +57,12 @@ def cores() -> tuple[str, str]:
     return str(available[0]), ",".join(map(str, available[1:]))
 
 
-def certificate(folder: Path) -> None:
-    """Write a self-signed certificate for the name ``lb`` and its key."""
+def certificate(folder: Path, name: str = "lb") -> None:
+    """Write a self-signed certificate for a name and its key."""
     specification = importlib.util.spec_from_file_location("stack_filters", PROJECT / "plugins/filter/stack.py")
     filters = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(filters)
-    pair = filters.self_signed_certificate(["lb"])
+    pair = filters.self_signed_certificate([name])
     folder.chmod(0o755)
     for name, content in (("site.pem", pair["certificate"]), ("site.pem.key", pair["key"])):
         (folder / name).write_text(content, encoding="ascii")

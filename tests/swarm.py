@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
+import subprocess
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,19 @@ SCENARIO = PROJECT / "molecule/swarm"
 INVENTORY = SCENARIO / "inventory/hosts.yml"
 # Requests per second: machines, stack and load share a few processors.
 RATE = 40
+
+
+class Edge(Stack):
+    """The edge of one machine, which can be asked like a stack on a single host."""
+
+    def __init__(self, name: str, address: str) -> None:
+        """Ask at the address of a machine."""
+        super().__init__(name, [INVENTORY])
+        self.address = address
+
+    def port(self, scheme: str) -> int:
+        """Return the published port of http or https."""
+        return {"http": 8080, "https": 8443}[scheme]
 
 
 class Swarm(Stack):
@@ -110,19 +123,35 @@ class Swarm(Stack):
         """Return the machines that serve the application, but some."""
         return [machine for machine in self.places("fe-lb") if machine not in without]
 
-    def get(self, machine: str, path: str = "/", method: str = "GET", **options) -> Answer:
+    def edge(self, machine: str) -> Edge:
+        """Return the edge of a machine."""
+        return Edge(self.name, self.ip(machine))
+
+    def get(self, machine: str, path: str = "/") -> Answer:
         """Send one request to the edge of a machine."""
-        connection = http.client.HTTPConnection(self.ip(machine), 8080, timeout=10)
-        try:
-            connection.request(method, path, **options)
-            return Answer(connection.getresponse())
-        finally:
-            connection.close()
+        return self.edge(machine).request(path=path)
 
     def load(self, *edges: str) -> Load:
         """Return a load on the edges of some machines, by http on the first and by https on the last."""
-        bases = [f"http://{self.ip(edges[0])}:8080", f"https://{self.ip(edges[-1])}:8443"]
-        return Load(self, RATE, bases=bases)
+        return self.load_on(self.ip(edges[0]), self.ip(edges[-1]))
+
+    def load_on(self, first: str, last: str) -> Load:
+        """Return a load on two addresses, by http on the first and by https on the last."""
+        return Load(self, RATE, bases=[f"http://{first}:8080", f"https://{last}:8443"])
+
+    def execute(self, service: str, *argv: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command in the first container of a service, on whichever machine it is."""
+        for machine, containers in self.running().items():
+            for item in containers:
+                if item["Config"]["Labels"]["com.docker.swarm.service.name"] == f"{self.name}_{service}":
+                    return self.on(machine, "docker", "exec", item["Id"], *argv, check=check)
+        raise AssertionError(f"{service} runs nowhere")
+
+    def page(self, port: int, path: str) -> dict:
+        """Return what a page of monitoring answers on loopback of its machine, as JSON."""
+        script = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
+        machine = self.places("prometheus")[0]
+        return json.loads(self.on(machine, "python3", "-c", script, f"http://127.0.0.1:{port}{path}").stdout)
 
     def deploy(self, *arguments: str, check: bool = True):
         """Run the playbook."""

@@ -65,6 +65,7 @@ def model():
                 "command": ["haproxy", "-S", "/run/haproxy/master.sock", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
                 "security_opt": ["no-new-privileges:true"],
                 "restart": "always",
+                "stop_grace_period": "35s",
                 "ports": [{"target": 8080, "published": "80", "host_ip": "127.0.0.1", "protocol": "tcp", "mode": "host"}],
                 "networks": {
                     "edge": {"aliases": ["edge.fe-lb"]},
@@ -187,6 +188,7 @@ def test_services_change_and_are_placed_as_their_part_demands():
     assert deploy["fe"]["update_config"]["parallelism"] == 2
     assert deploy["fe"]["update_config"]["failure_action"] == "rollback"
     assert result["services"]["fe"]["stop_grace_period"] == "35s"
+    assert result["services"]["fe-lb"]["stop_grace_period"] == "40s"
     assert deploy["fe-lb"]["replicas"] == 2
     assert deploy["fe-lb"]["placement"]["max_replicas_per_node"] == 1
     assert deploy["fe-lb"]["update_config"]["order"] == "stop-first"

@@ -4,6 +4,19 @@ import json
 
 import pytest
 
+# An application that ends in the moment in which it is told to, whatever it is doing.
+ABRUPT = """
+import http.server, os
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+http.server.ThreadingHTTPServer((os.environ["LISTEN_NAME"], int(os.environ["PORT"])), Answer).serve_forever()
+"""
+
 
 def quiet(window, capsys):
     """Show what an event has cost, and expect that no request failed."""
@@ -42,6 +55,12 @@ def test_rolling_a_tier_loses_no_request(swarm, capsys, tier):
     assert len(after) == 2
     assert not before & after
     quiet(window, capsys)
+
+
+def test_rolling_an_application_that_knows_nothing_of_draining_loses_no_request(swarm, capsys):
+    command = ["python3", "-c", ABRUPT]
+    quiet(under_load(swarm, "roll fe to an abrupt one", *described(fe_command=command)), capsys)
+    quiet(under_load(swarm, "roll fe, abrupt", *described(fe_command=command, fe_environment={"RELEASE": "2"})), capsys)
 
 
 def test_an_edit_rolls_and_the_old_configuration_is_removed(swarm):
