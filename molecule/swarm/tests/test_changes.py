@@ -47,20 +47,22 @@ def test_scaling_loses_no_request(swarm, capsys, replicas):
     quiet(window, capsys)
 
 
-@pytest.mark.parametrize("tier", ["fe", "be"])
-def test_rolling_a_tier_loses_no_request(swarm, capsys, tier):
+@pytest.mark.parametrize(
+    ("tier", "settings"),
+    [
+        ("be", {"be_environment": {"RELEASE": "2"}}),
+        ("fe", {"fe_command": ["python3", "-c", ABRUPT]}),
+        ("fe", {"fe_command": ["python3", "-c", ABRUPT], "fe_environment": {"RELEASE": "2"}}),
+    ],
+    ids=["be", "fe", "fe that knows nothing of draining"],
+)
+def test_rolling_a_tier_loses_no_request(swarm, capsys, tier, settings):
     before = {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
-    window = under_load(swarm, f"roll {tier}", *described(**{f"{tier}_environment": {"RELEASE": "2"}}))
+    window = under_load(swarm, f"roll {tier}", *described(**settings))
     after = {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
     assert len(after) == 2
     assert not before & after
     quiet(window, capsys)
-
-
-def test_rolling_an_application_that_knows_nothing_of_draining_loses_no_request(swarm, capsys):
-    command = ["python3", "-c", ABRUPT]
-    quiet(under_load(swarm, "roll fe to an abrupt one", *described(fe_command=command)), capsys)
-    quiet(under_load(swarm, "roll fe, abrupt", *described(fe_command=command, fe_environment={"RELEASE": "2"})), capsys)
 
 
 def test_an_edit_rolls_and_the_old_configuration_is_removed(swarm):
@@ -75,7 +77,6 @@ def test_an_edit_rolls_and_the_old_configuration_is_removed(swarm):
     # The last definition is what a service would go back to.
     assert not (before - configurations()) & set(listed)
     assert swarm.get(swarm.edges()[0]).status == 200
-    swarm.deploy()
 
 
 def test_broken_release_is_taken_back(swarm, capsys):
