@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VENV := .venv
+# The interpreter that the tools are installed for.
+PYTHON ?= python3
 PLAY := $(VENV)/bin/ansible-playbook
 # Options for the playbook: make up ARGS='-e fe_replicas=5'
 ARGS ?=
@@ -62,10 +64,10 @@ render: $(VENV)/.ready ## Write the Compose file and every configuration to .ren
 venv: $(VENV)/.ready ## Install the pinned tools into .venv
 
 $(VENV)/.ready: requirements.txt
-	@python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "make needs Python 3.11 or later with venv (on Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
 	@echo "Installing ansible into $(VENV); this takes about half a minute."
-	python3 -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	@touch $@
 

@@ -15,7 +15,7 @@ from stack_swarm import NAMESPACE, Manager, Service
 SCENARIO = PROJECT / "molecule/swarm"
 INVENTORY = SCENARIO / "inventory/hosts.yml"
 # Requests per second: machines, stack and load share a few processors.
-RATE = 40
+RATE = 20
 
 
 class Edge(Stack):
@@ -34,9 +34,9 @@ class Edge(Stack):
 class Swarm(Stack):
     """The deployment of the scenario."""
 
-    def __init__(self) -> None:
-        """Look at it by the scenario's inventory."""
-        super().__init__("webstack-test-swarm", [INVENTORY])
+    def __init__(self, inventory: Path = INVENTORY) -> None:
+        """Look at it by the scenario's inventory, or by another one."""
+        super().__init__("webstack-test-swarm", [inventory])
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -157,8 +157,8 @@ class Swarm(Stack):
         """Run the playbook."""
         return self.playbook("site.yml", *arguments, check=check)
 
-    def changed_inventory(self, folder: Path, **groups: list[str]) -> Path:
-        """Write the inventory with other machines in some groups, and return it; those of no group are left out."""
+    def changed(self, folder: Path, **groups: list[str]) -> Swarm:
+        """Return the deployment by an inventory with other machines in some groups; those of no group are left out."""
         described = yaml.safe_load(INVENTORY.read_text())["all"]["children"]
         hosts = {name: settings for group in described.values() for name, settings in group["hosts"].items()}
         wanted = {**self.groups, **groups}
@@ -170,7 +170,7 @@ class Swarm(Stack):
         (folder / "group_vars").symlink_to(PROJECT / "group_vars")
         path = folder / "hosts.yml"
         path.write_text(yaml.safe_dump({"all": {"children": children}}))
-        return path
+        return Swarm(path)
 
     def kill(self, *machines: str) -> None:
         """Switch machines off, as a power cut does."""

@@ -91,17 +91,16 @@ def test_a_lost_quorum_is_refused_in_a_sentence_and_the_page_stays(swarm):
 
 
 def test_an_even_number_of_managers_is_refused(swarm, tmp_path):
-    inventory = swarm.changed_inventory(tmp_path, managers=swarm.groups["managers"][:2])
-    done = swarm.playbook("bootstrap.yml", f"--inventory={inventory}", check=False)
+    done = swarm.changed(tmp_path, managers=swarm.groups["managers"][:2]).playbook("bootstrap.yml", check=False)
     assert done.returncode
     assert "managers: 2 managers go on working when 0 of them are lost, as many as with 1;" in " ".join(done.stdout.split())
 
 
 def test_a_node_is_drained_before_it_leaves_and_comes_back(swarm, tmp_path, capsys):
     worker = next(machine for machine in swarm.groups["workers"] if machine != database(swarm))
-    inventory = swarm.changed_inventory(tmp_path, removed=[worker])
+    without = swarm.changed(tmp_path, removed=[worker])
     with swarm.load(*swarm.edges(worker)) as load, load.event(f"{worker} leaves") as window:
-        swarm.playbook("bootstrap.yml", f"--inventory={inventory}")
+        without.playbook("bootstrap.yml")
     show(window, capsys)
     assert not window.failed, window.describe()
     assert worker not in {node["Description"]["Hostname"] for node in swarm.nodes().values()}
@@ -111,8 +110,7 @@ def test_a_node_is_drained_before_it_leaves_and_comes_back(swarm, tmp_path, caps
 
 
 def test_the_node_of_the_database_is_not_let_go(swarm, tmp_path):
-    inventory = swarm.changed_inventory(tmp_path, removed=[database(swarm)])
-    done = swarm.playbook("bootstrap.yml", f"--inventory={inventory}", check=False)
+    done = swarm.changed(tmp_path, removed=[database(swarm)]).playbook("bootstrap.yml", check=False)
     assert done.returncode
     assert f"removed: {database(swarm)} keeps the database of {swarm.name}; move it first" in " ".join(done.stdout.split())
     assert swarm.whole()

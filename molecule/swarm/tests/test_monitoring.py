@@ -18,7 +18,7 @@ def shown(swarm):
         found = read()
         return all(
             sorted(item["node"] for item in found.get(name, [])) == swarm.places(name)
-            for name in ("fe-lb", "fe", "be-lb", "be", "db")
+            for name in ("fe-lb", "fe", "be-lb", "be", "db", "container-exporter")
         )
 
     wait_until(complete, 60)
@@ -26,8 +26,7 @@ def shown(swarm):
 
 
 def test_console_shows_every_container_on_its_node(swarm, containers):
-    exporters = {item["node"] for item in containers["container-exporter"]}
-    assert exporters == set(swarm.machines)
+    assert {item["node"] for item in containers["container-exporter"]} == set(swarm.machines)
     for tier in ("fe", "be"):
         assert all(item["words"] == "gets requests" for item in containers[tier]), containers[tier]
 
