@@ -1,6 +1,7 @@
 """A stack that is stopped keeps its data, takes images from a registry of the user's, and leaves nothing when removed."""
 
 import json
+import time
 
 import bcrypt
 import pytest
@@ -60,7 +61,7 @@ def others(swarm, registry):
 
 def test_a_stopped_stack_keeps_its_data_and_comes_back_with_other_settings(swarm, settings):
     home = swarm.places("db")[0]
-    name = "kept@example.com"
+    name = f"kept-{time.time():.0f}@example.com"
     assert swarm.edge(swarm.edges()[0]).post_user("Kept", name).status == 303
     swarm.playbook("teardown.yml")
     assert not objects(swarm)
