@@ -14,7 +14,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-http.server.ThreadingHTTPServer((os.environ["LISTEN_NAME"], int(os.environ["PORT"])), Answer).serve_forever()
+http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Answer).serve_forever()
 """
 
 
@@ -73,10 +73,12 @@ def test_an_edit_rolls_and_the_old_configuration_is_removed(swarm):
     swarm.deploy(*described(lb_health_interval=0.7))
     assert configurations() - before
     swarm.deploy(*described(lb_health_interval=0.8))
+    assert before - configurations()
     listed = swarm.ask("config", "ls", "--format", "{{.Name}}").split()
     # The last definition is what a service would go back to.
     assert not (before - configurations()) & set(listed)
     assert swarm.get(swarm.edges()[0]).status == 200
+    swarm.deploy()
 
 
 def test_broken_release_is_taken_back(swarm, capsys):
