@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import re
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ NAME_LENGTH = 64
 HAPROXY = 99
 # Services whose replicas a change replaces without a gap: new ones first, and each waits before it ends.
 DRAINED = ("fe", "be", "be-lb")
+# What such a replica cannot serve without, by the variable that tells it where that is.
+NEEDS = {"fe": "{BACKEND_URL}", "be": "tcp://{DATABASE_HOST}:{DATABASE_PORT}"}
 # One on every node.
 EVERYWHERE = ("docker-api", "container-exporter", "cadvisor")
 # They keep data or publish a port on loopback: always on the node with the label.
@@ -113,6 +116,16 @@ def object_name(stack: str, path: str, content: str) -> str:
     text = hashlib.sha256(f"{path}\0{content}".encode()).hexdigest()[:12]
     name = f"{stack}_{text}_{re.sub(r'[^A-Za-z0-9.-]', '-', path.rpartition('/')[2])}"
     return name[:NAME_LENGTH].rstrip(".-_")
+
+
+def needed(name: str, environment: dict[str, str]) -> str:
+    """Return host and port of what a replica cannot serve without, or nothing where its environment does not say it."""
+    try:
+        address = urllib.parse.urlsplit(NEEDS.get(name, "").format(**environment))
+        port = address.port or {"http": 80, "https": 443}.get(address.scheme)
+    except (KeyError, ValueError):
+        return ""
+    return f"{address.hostname}:{port}" if address.hostname and port else ""
 
 
 def batch(text: str, replicas: int) -> int:
@@ -274,6 +287,8 @@ class Conversion:
         if wrapped:
             subnets = self.wishes.subnets
             environment["NETWORKS"] = " ".join(f"{variable(key)}={subnets[key]}" for key in service["networks"])
+            if needs := needed(name, environment):
+                environment["NEEDS"] = needs
         if environment:
             service["environment"] = environment
         check = service.get("healthcheck")

@@ -149,6 +149,7 @@ def test_own_names_become_addresses_that_the_container_finds():
         "LISTEN_NAME": "@FRONTEND@",
         "BACKEND_URL": "http://be-lb:80",
         "NETWORKS": "FRONTEND=10.0.2.0/24 MIDDLE=10.0.3.0/24",
+        "NEEDS": "be-lb:80",
     }
     assert result["services"]["fe-lb"]["entrypoint"][2:] == ["exec", "entry"]
     assert result["services"]["fe-lb"]["command"] == ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
@@ -353,6 +354,43 @@ def test_command_goes_on_serving_before_it_is_told_to_end():
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 7
         assert 1.9 < time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "wanted"),
+    [
+        ("be", {"DATABASE_HOST": "db", "DATABASE_PORT": 3306}, "db:3306"),
+        ("fe", {"BACKEND_URL": "http://be-lb"}, "be-lb:80"),
+        ("fe", {"BACKEND_URL": "http://be-lb:8080/api"}, "be-lb:8080"),
+        ("fe", {"BACKEND_URL": "be-lb"}, ""),
+        ("fe", {}, ""),
+        ("be-lb", {}, ""),
+    ],
+)
+def test_what_a_replica_needs_follows_from_its_environment(name, environment, wanted):
+    assert stack_swarm.needed(name, environment) == wanted
+
+
+def test_a_command_starts_once_it_can_reach_what_it_needs():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = ["sh", str(TASK), "drain=0", "echo", "started"]
+    environment = {**os.environ, "NEEDS": f"127.0.0.1:{port}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        with socket.create_server(("127.0.0.1", port)):
+            assert process.communicate(timeout=10)[0] == b"started\n"
+
+
+def test_a_command_that_waits_ends_when_it_is_told_to():
+    command = ["sh", str(TASK), "drain=5", "echo", "started"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "NEEDS": "nowhere.invalid:1"}) as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=2)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=5)[0] == b""
+        assert process.returncode == 143
 
 
 def test_what_a_command_ends_with_is_told():

@@ -9,6 +9,10 @@
 # network's name, and @NAME@ in the command and in LISTEN_NAME becomes that address. OUTSIDE is the address that is in no
 # range: there comes in what a node publishes.
 #
+# NEEDS (db:3306) is what the command cannot serve without. A node tells its containers the names of other nodes' containers by
+# and by, so a new one waits until it can reach that, but not for long: what it needs may be away altogether. Only bash and
+# timeout can find out; without them the command starts at once.
+#
 # A Swarm takes a container out of its DNS and sends the signal in the same moment. Load balancers have to notice first;
 # until then the application goes on serving, whether it knows of draining or not.
 
@@ -92,6 +96,13 @@ signal=
 for name in TERM INT QUIT USR1 WINCH; do
     trap "signal=$name" "$name"
 done
+tries=0
+if [ "${NEEDS-}" ] && command -v bash >/dev/null && command -v timeout >/dev/null; then tries=20; fi
+while [ "$tries" -gt 0 ] && [ ! "$signal" ] && ! timeout 1 bash -c ": <>/dev/tcp/${NEEDS%:*}/${NEEDS##*:}" 2>/dev/null; do
+    tries=$((tries - 1))
+    sleep 1
+done
+if [ "$signal" ]; then exit 143; fi
 "$@" &
 child=$!
 wait "$child"
