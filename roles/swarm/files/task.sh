@@ -9,9 +9,10 @@
 # network's name, and @NAME@ in the command and in LISTEN_NAME becomes that address. OUTSIDE is the address that is in no
 # range: there comes in what a node publishes.
 #
-# NEEDS (db:3306) is what the command cannot serve without. A node tells its containers the names of other nodes' containers by
-# and by, so a new one waits until it can reach that, but not for long: what it needs may be away altogether. Only bash and
-# timeout can find out; without them the command starts at once.
+# NEEDS (db:3306) is what the command cannot serve without. A node that has just come back may not know the names of other
+# nodes' containers until the engines compare what they know, which they do every 30 seconds. So a new container waits until it
+# can reach what it needs, but not much longer than that: it may be away altogether. Only bash and timeout can find out;
+# without them the command starts at once.
 #
 # A Swarm takes a container out of its DNS and sends the signal in the same moment. Load balancers have to notice first;
 # until then the application goes on serving, whether it knows of draining or not.
@@ -97,7 +98,7 @@ for name in TERM INT QUIT USR1 WINCH; do
     trap "signal=$name" "$name"
 done
 tries=0
-if [ "${NEEDS-}" ] && command -v bash >/dev/null && command -v timeout >/dev/null; then tries=20; fi
+if [ "${NEEDS-}" ] && command -v bash >/dev/null && command -v timeout >/dev/null; then tries=45; fi
 while [ "$tries" -gt 0 ] && [ ! "$signal" ] && ! timeout 1 bash -c ": <>/dev/tcp/${NEEDS%:*}/${NEEDS##*:}" 2>/dev/null; do
     tries=$((tries - 1))
     sleep 1
