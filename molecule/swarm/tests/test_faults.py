@@ -73,6 +73,7 @@ def test_a_lost_leader_stops_no_request_and_another_manager_deploys(swarm, capsy
     assert "RELEASE=without leader" in environment
 
 
+@pytest.mark.long
 def test_a_lost_quorum_is_refused_in_a_sentence_and_the_page_stays(swarm):
     managers = [machine for machine in swarm.groups["managers"] if machine != database(swarm)][:2]
     left = next(machine for machine in swarm.groups["managers"] if machine not in managers)
@@ -96,6 +97,7 @@ def test_an_even_number_of_managers_is_refused(swarm, tmp_path):
     assert "managers: 2 managers go on working when 0 of them are lost, as many as with 1;" in " ".join(done.stdout.split())
 
 
+@pytest.mark.long
 def test_a_node_is_drained_before_it_leaves_and_comes_back(swarm, tmp_path, capsys):
     worker = next(machine for machine in swarm.groups["workers"] if machine != database(swarm))
     without = swarm.changed(tmp_path, removed=[worker])
@@ -109,6 +111,7 @@ def test_a_node_is_drained_before_it_leaves_and_comes_back(swarm, tmp_path, caps
     assert worker in {node["Description"]["Hostname"] for node in swarm.nodes().values()}
 
 
+@pytest.mark.long
 def test_the_node_of_the_database_is_not_let_go(swarm, tmp_path):
     done = swarm.changed(tmp_path, removed=[database(swarm)]).playbook("bootstrap.yml", check=False)
     assert done.returncode

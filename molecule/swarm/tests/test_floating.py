@@ -7,6 +7,7 @@ import json
 import pytest
 from stack import run, wait_until
 
+pytestmark = pytest.mark.long
 # Seconds within which the address has to be elsewhere after its machine was lost.
 MOVED = 10
 

@@ -8,6 +8,8 @@ import pytest
 from stack import wait_until
 from writer import Writer
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", name="home")
 def first(swarm):

@@ -8,6 +8,7 @@ import pytest
 from bench_lb import certificate
 from stack import run, wait_until
 
+pytestmark = pytest.mark.long
 USER, PASSWORD = "shop", "an account of the test"
 KINDS = ("service", "config", "secret", "network")
 
