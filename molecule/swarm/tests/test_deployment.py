@@ -114,7 +114,8 @@ def test_every_manager_can_take_over(swarm):
     for manager in swarm.groups["managers"]:
         kept = "docker-stack.yml secrets/db/database_root_password fe-lb/config/tls/site.pem.key state.json"
         files.append(swarm.on(manager, "bash", "-c", f"cd {swarm.folder} && cat {kept}").stdout)
-        assert swarm.on(manager, "docker", "image", "inspect", "webstack/haproxy:3.2-debian").stdout
+        # What runs, and what images of the application are built on.
+        swarm.on(manager, "docker", "image", "inspect", "webstack/haproxy:3.2-debian", "webstack/python:3.14-debian")
     assert len(set(files)) == 1
 
 

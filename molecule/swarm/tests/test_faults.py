@@ -17,11 +17,12 @@ def show(window, capsys):
 
 @pytest.fixture(autouse=True)
 def whole(swarm):
-    """Bring lost machines back after each test."""
+    """Bring lost machines back after each test, with everything that is to run on them."""
     yield
     lost = [machine for machine in swarm.machines if not swarm.up(machine)]
     if lost:
         swarm.start(*lost)
+        wait_until(lambda: well(swarm, *swarm.services()), ELSEWHERE)
 
 
 def database(swarm):
