@@ -50,6 +50,11 @@ services:
   description: For each service C(running) and C(wanted) tasks, its C(image) and the C(nodes) that run it.
   returned: always
   type: dict
+lost:
+  description: Services that cannot run because the node that they belong to is lost; the database is waited for instead.
+  returned: always
+  type: list
+  elements: str
 removed:
   description: Objects that no service referred to.
   returned: always
@@ -112,7 +117,9 @@ def main() -> None:
             module.fail_json(
                 msg=explain(swarm, back, f"{names}: the new release failed and was rolled back; what ran before still runs.")
             )
-        wrong = troubles(services)
+        # A deployment brings no lost node back; without a database there is no stack, though.
+        lost = [service.name for service in services if service.homeless and service.name != "db"]
+        wrong = [service for service in troubles(services) if service.name not in lost]
         if module.params["host_ports"] and time.monotonic() > begin + PORT_PATIENCE:
             # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
             for service in services:
@@ -142,6 +149,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(placed or removed),
         removed=removed,
+        lost=lost,
         services={
             service.name: {
                 "running": service.running,

@@ -414,6 +414,8 @@ class Service:
     wanted: int
     tasks: list[dict]
     updating: str
+    # No node that answers may run it: the one that keeps its data is lost.
+    homeless: bool = False
 
     @property
     def running(self) -> int:
@@ -506,6 +508,7 @@ def read_services(stack: str, details: list[dict], tasks: list[dict], nodes: dic
                 wanted,
                 mine,
                 (item.get("UpdateStatus") or {}).get("State", ""),
+                not any(node["Status"]["State"] == "ready" and fits(node, labels) for node in nodes.values()),
             )
         )
     return services

@@ -296,6 +296,13 @@ def test_a_service_with_one_task_for_each_node_wants_what_nodes_can_give():
     assert read([service(2, template)], [], *nodes)[0].wanted == 1
 
 
+def test_a_service_whose_node_is_lost_has_no_home():
+    template = {**TEMPLATE, "Placement": {"Constraints": ["node.labels.metrics == true"]}}
+    labelled = {"Labels": {"metrics": "true"}}
+    assert read([service(1, template)], [], node("down", 2, **labelled), node(number=3))[0].homeless
+    assert not read([service(1, template)], [], node(number=2, **labelled), node("down", 3))[0].homeless
+
+
 def test_objects_that_a_service_could_go_back_to_are_in_use():
     spec = {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigName": "a"}], "Secrets": [{"SecretName": "b"}]}}}
     before = {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigName": "c"}]}}}
