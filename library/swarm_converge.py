@@ -9,6 +9,7 @@ short_description: Wait for the services of a stack and clean up
 description:
   - Waits until every service has as many running, healthy tasks of its present definition as it shall have.
   - Fails if a service was rolled back or does not get there, with the last lines of what its tasks say.
+  - Places tasks anew that wait for a node and that the scheduler has forgotten.
   - Removes configs, secrets and networks of the stack that no service refers to any more, once all is well.
 options:
   stack:
@@ -70,14 +71,14 @@ from ansible.module_utils.stack_swarm import Manager, Service, references, troub
 
 # Seconds between two looks.
 PAUSE = 0.5
-# Seconds that a task without its port is given before it is placed anew.
-PORT_PATIENCE = 5
+# Seconds that a task without a node, or without its port, is given before it is placed anew.
+PATIENCE = 5
 
 
-def open_to_us(place: tuple[str, int]) -> bool:
+def open_to_us(port: tuple[str, int]) -> bool:
     """Tell whether an address and port take a connection."""
     try:
-        socket.create_connection(place, timeout=2).close()
+        socket.create_connection(port, timeout=2).close()
     except OSError:
         return False
     return True
@@ -107,6 +108,13 @@ def main() -> None:
         },
     )
     swarm = Manager(module.run_command, module.params["stack"])
+
+    def place(service: Service) -> None:
+        """Have the tasks of a service made and placed anew, once."""
+        if service.name not in placed:
+            placed.add(service.name)
+            module.run_command(["docker", "service", "update", "--force", "--detach", f"{swarm.stack}_{service.name}"])
+
     deadline = time.monotonic() + module.params["timeout"]
     begin, placed = time.monotonic(), set()
     while True:
@@ -120,15 +128,17 @@ def main() -> None:
         # A deployment brings no lost node back; without a database there is no stack, though.
         lost = [service.name for service in services if service.homeless and service.name != "db"]
         wrong = [service for service in troubles(services) if service.name not in lost]
-        if module.params["host_ports"] and time.monotonic() > begin + PORT_PATIENCE:
+        patient = time.monotonic() < begin + PATIENCE
+        for service in services:
+            # Those of a lost node at once: they wait for it then, instead of for the next deployment after it has come back.
+            if service.forgotten and (service.homeless or not patient):
+                place(service)
+        if module.params["host_ports"] and not patient:
             # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
             for service in services:
-                if service.name not in placed and not all(open_to_us(place) for place in service.without_port):
-                    placed.add(service.name)
-                    module.run_command(
-                        ["docker", "service", "update", "--force", "--detach", f"{swarm.stack}_{service.name}"]
-                    )
-            wrong += [s for s in services if s not in wrong and not all(open_to_us(place) for place in s.without_port)]
+                if service.name not in placed and not all(open_to_us(port) for port in service.without_port):
+                    place(service)
+            wrong += [s for s in services if s not in wrong and not all(open_to_us(port) for port in s.without_port)]
         if services and not wrong:
             break
         if time.monotonic() > deadline:

@@ -438,6 +438,11 @@ class Service:
         return self.updating.startswith("rollback") or self.updating == "paused"
 
     @property
+    def forgotten(self) -> bool:
+        """Whether a task waits for a node that the scheduler looks for no more."""
+        return any(task["forgotten"] for task in self.tasks)
+
+    @property
     def without_port(self) -> list[tuple[str, int]]:
         """Addresses and ports of nodes (TCP) that a task shall have and of which the managers do not know."""
         return [place for task in self.tasks if task["runs"] for place in task["lacking"]]
@@ -469,6 +474,8 @@ def read_task(task: dict, service: dict, nodes: dict[str, dict]) -> dict:
     published = [p for p in service["Spec"].get("EndpointSpec", {}).get("Ports") or [] if p.get("PublishMode") == "host"]
     address = node_address(node)
     has = {port.get("PublishedPort") for port in (status.get("PortStatus") or {}).get("Ports") or []}
+    current = comparable(task["Spec"]) == comparable(service["Spec"]["TaskTemplate"])
+    waits = status["State"] == "pending" and task["DesiredState"] in ("ready", "running")
     return {
         "id": task["ID"],
         "node": node.get("Description", {}).get("Hostname", ""),
@@ -476,7 +483,10 @@ def read_task(task: dict, service: dict, nodes: dict[str, dict]) -> dict:
         "at": status["Timestamp"],
         "error": status.get("Err", ""),
         "runs": status["State"] == "running" and task["DesiredState"] == "running" and answers,
-        "current": comparable(task["Spec"]) == comparable(service["Spec"]["TaskTemplate"]),
+        "current": current,
+        # Each deployment gives services another version, and the scheduler tries tasks of the present version alone (swarmkit,
+        # noSuitableNode); where nothing else has changed, nobody replaces those of the one before.
+        "forgotten": waits and current and task["CreatedAt"].rstrip("Z") < service["UpdatedAt"].rstrip("Z"),
         "lacking": [
             (address, port["PublishedPort"])
             for port in published

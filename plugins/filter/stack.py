@@ -543,6 +543,7 @@ class FilterModule:
             "certificate_expires_within": certificate_expires_within,
             "known_secrets": known_secrets,
             "registry_account": registry_account,
+            "swarm_address": stack_swarm.node_address,
             "swarm_object": swarm_object,
             "swarm_stack": swarm_stack,
             "self_signed_certificate": self_signed_certificate,

@@ -231,6 +231,7 @@ def node(state="ready", number=1, **spec):
 def service(replicas=2, template=TEMPLATE, updating="", ports=()):
     return {
         "ID": "s1",
+        "UpdatedAt": "2026-01-05T00:00:00.5Z",
         "Spec": {
             "Name": "shop_fe",
             "Mode": {"Replicated": {"Replicas": replicas}},
@@ -245,6 +246,7 @@ def task(number=1, state="running", image="fe:1@sha256:1", where="n1", error="")
     return {
         "ID": f"t{number}",
         "ServiceID": "s1",
+        "CreatedAt": "2026-01-05T00:00:00.25Z",
         "NodeID": where,
         "DesiredState": "running" if state == "running" else "shutdown",
         "Status": {"State": state, "Timestamp": f"2026-01-0{number}", "Err": error},
@@ -301,6 +303,22 @@ def test_a_service_whose_node_is_lost_has_no_home():
     labelled = {"Labels": {"metrics": "true"}}
     assert read([service(1, template)], [], node("down", 2, **labelled), node(number=3))[0].homeless
     assert not read([service(1, template)], [], node(number=2, **labelled), node("down", 3))[0].homeless
+
+
+@pytest.mark.parametrize(
+    ("changes", "forgotten"),
+    [
+        ({}, True),
+        ({"CreatedAt": "2026-01-05T00:00:00.75Z"}, False),
+        ({"Spec": {"ContainerSpec": {"Image": "fe:0@sha256:0"}}}, False),
+        ({"DesiredState": "shutdown"}, False),
+        ({"Status": {"State": "running", "Timestamp": ""}}, False),
+    ],
+    ids=["older than the definition", "younger", "to be replaced", "to end", "placed"],
+)
+def test_a_task_that_waits_for_a_node_and_is_older_than_the_definition_is_forgotten(changes, forgotten):
+    waiting = {**task(1, "pending", where=""), "DesiredState": "running", **changes}
+    assert read([service(1)], [waiting])[0].forgotten is forgotten
 
 
 def test_objects_that_a_service_could_go_back_to_are_in_use():
