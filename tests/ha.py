@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -17,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench_lb import certificate
-from stack import PROJECT, Stack, wait_until
-from stack_haproxy import Server, ask, read_servers
+from stack import PROJECT, Stack, run, wait_until
+from stack_haproxy import Server, ask, read_servers, read_sessions
 from stack_process import family
 
 # Requests per second, and those beside them that take long.
@@ -220,6 +221,18 @@ class Events:
         container = self.container(tier)
         self.stack.docker("pause", container["Id"])
         self.until_started_again(container)
+
+    def under_way(self, tier: str) -> dict[str, int]:
+        """Return how many requests each replica of a tier is serving."""
+        answer = ask(self.stack.directory / f"{tier}-lb/run/master.sock", "@1 show stat")
+        found = read_sessions(answer, tier)
+        return {server.name: found[server.name] for server in self.servers(tier)}
+
+    def cut_off(self, container: dict) -> None:
+        """Take the links of a replica's networks down, as if its machine were lost."""
+        inside = ("nsenter", f"--target={container['State']['Pid']}", "--net", "ip")
+        for link in re.findall(r"^\d+: (eth\d+)", run(*inside, "-oneline", "link").stdout, re.MULTILINE):
+            run(*inside, "link", "set", "dev", link, "down")
 
     def remove(self, tier: str) -> None:
         """Take a replica away by force; the next run brings another one."""

@@ -216,6 +216,35 @@ def test_front_end_says_so_without_a_back_end():
         assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(("method", "path", "sent", "status"), [("GET", "/", 2, 200), ("POST", "/users", 1, 503)])
+def test_front_end_repeats_what_changes_nothing_where_a_connection_ends_without_an_answer(method, path, sent, status):
+    seen = []
+
+    class Silent(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.command)
+            if len(seen) > 1:
+                self.send_response(200)
+                self.send_header("Content-Length", "13")
+                self.end_headers()
+                self.wfile.write(b'{"users": []}')
+            self.close_connection = True
+
+        def do_POST(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with application("fe", BACKEND_URL=f"http://127.0.0.1:{server.server_port}") as client:
+            answer = client.request(method, path, data={"name": "A", "email": "a@example.com"} if method == "POST" else None)
+        server.shutdown()
+    assert seen.count(method) == sent
+    assert answer.status_code == status
+
+
 @pytest.mark.parametrize(("body", "status"), [(b"[1, 2]", 502), (b"no JSON", 503)])
 def test_front_end_survives_a_back_end_that_talks_nonsense_and_passes_headers_on(body, status):
     seen = []

@@ -7,7 +7,7 @@ does not depend on the back end.
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,16 @@ BACKEND_URL = os.environ.get("BACKEND_URL", "http://be-lb")
 HERE = Path(__file__).parent
 # What one request may wait for the back end, in seconds.
 TIMEOUT = httpx.Timeout(10, connect=2, pool=2)
+# A machine that is lost closes no connection; it acknowledges nothing any more. After 2 s of that the connection has failed.
+SOCKET_OPTIONS = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000),
+]
+# How often a request that changes nothing is sent, where its connection fails before the answer.
+TRIES = 3
+CONNECTION_FAILED = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 # Headers of the edge that the back end gets to see, so that a request can be followed through.
 FORWARDED_HEADERS = ("x-request-id", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
 SECURITY_HEADERS = {
@@ -47,11 +57,19 @@ class Answer:
     error: str | None
 
 
+async def send(backend: httpx.AsyncClient, method: str, path: str, **arguments: Any) -> httpx.Response:
+    """Send a request; one that changes nothing goes to another back end where its connection fails before the answer."""
+    for _ in range(TRIES - 1 if method == "GET" else 0):
+        with suppress(*CONNECTION_FAILED):
+            return await backend.request(method, path, **arguments)
+    return await backend.request(method, path, **arguments)
+
+
 async def ask_backend(request: Request, method: str, path: str, **arguments: Any) -> Answer:
     """Send one request to the back end; 503 with a reason if it gives no usable answer."""
     headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
     try:
-        response = await request.app.state.backend.request(method, path, headers=headers, **arguments)
+        response = await send(request.app.state.backend, method, path, headers=headers, **arguments)
         data = response.json()
     except (httpx.HTTPError, ValueError):
         return Answer(503, None, {}, "No back end answers.")
@@ -104,8 +122,9 @@ async def healthz(_request: Request) -> Response:
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     """Hold one pool of connections to the back end for as long as the application runs."""
     transport = httpx.AsyncHTTPTransport(
-        # A refused connection is tried again; a request that was sent is not.
+        # A refused connection is tried again.
         retries=2,
+        socket_options=SOCKET_OPTIONS,
         # Shorter than the load balancer keeps an idle connection, so that none is used while it closes.
         limits=httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4),
     )

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import pytest
@@ -142,6 +143,19 @@ def test_container_that_somebody_runs_beside_the_services_is_left_alone(stack, e
         assert json.loads(run("docker", "inspect", identity).stdout)[0]["State"]["Running"]
     finally:
         run("docker", "rm", "--force", identity)
+
+
+@pytest.mark.parametrize("tier", ["fe", "be"])
+def test_request_of_a_replica_that_is_cut_off_is_answered_by_another(events, tier):
+    """As where a machine is lost: nobody closes the connection, and nothing that is sent is acknowledged."""
+    events.until_all_serve()
+    container = events.container(tier)
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(events.stack.request, path="/?delay=4") for _ in range(4)]
+        wait_until(lambda: all(count >= 2 for count in events.under_way(tier).values()))
+        events.cut_off(container)
+        assert [answer.result().status for answer in answers] == [200] * len(answers)
+    events.until_started_again(container)
 
 
 def test_release_before_comes_back(stack, events):
