@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from ha import Load
 from stack import PROJECT, Answer, Stack, run, wait_until
-from stack_swarm import NAMESPACE, Manager, Service
+from stack_swarm import NAMESPACE, Manager, Service, troubles
 
 SCENARIO = PROJECT / "molecule/swarm"
 INVENTORY = SCENARIO / "inventory/hosts.yml"
@@ -177,9 +177,22 @@ class Swarm(Stack):
         run("docker", "kill", *(f"{self.name}-{machine}" for machine in machines))
 
     def start(self, *machines: str) -> None:
-        """Switch machines on and wait until all nodes are ready."""
+        """Switch machines on and wait until all nodes are ready and run what they shall run."""
         run("docker", "start", *(f"{self.name}-{machine}" for machine in machines))
-        wait_until(self.whole, 180)
+        wait_until(lambda: self.whole() and self.settled(), 240)
+
+    def settled(self) -> bool:
+        """Tell whether all services are as they shall be, and what managers believe to run is what engines run.
+
+        They go on believing for a while after a machine was lost.
+        """
+        try:
+            services, containers = list(self.services().values()), self.running().values()
+        except AssertionError:
+            return False
+        believed = {task["id"] for service in services for task in service.tasks if task["runs"]}
+        found = {item["Config"]["Labels"]["com.docker.swarm.task.id"] for items in containers for item in items}
+        return not troubles(services) and believed == found
 
     def whole(self) -> bool:
         """Tell whether every node is ready and every manager can be reached."""

@@ -22,7 +22,6 @@ def whole(swarm):
     lost = [machine for machine in swarm.machines if not swarm.up(machine)]
     if lost:
         swarm.start(*lost)
-        wait_until(lambda: well(swarm, *swarm.services()), ELSEWHERE * 2)
 
 
 def database(swarm):
