@@ -19,6 +19,11 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the marker of tests that ``make test`` leaves out."""
+    config.addinivalue_line("markers", "long: runs when its scenario is named (make test SCENARIO=swarm)")
+
+
 def run(*argv: str, check: bool = True, **options) -> subprocess.CompletedProcess:
     """Run a command and return it with its output as text."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False, **options)

@@ -107,6 +107,7 @@ def borne(stack, kind, *arguments):
     pytest.fail(f"{kind} clients slow others down, {ATTEMPTS} times in a row")
 
 
+@pytest.mark.long
 def test_slow_clients_are_borne(limited):
     outcome = borne(limited, "slow", SLOW)
     # Those beyond the limit of one client are hung up on, the others are told after a while.
@@ -115,6 +116,7 @@ def test_slow_clients_are_borne(limited):
     assert outcome["longest"] < 12
 
 
+@pytest.mark.long
 def test_flood_is_borne(limited):
     outcome = borne(limited, "flood", FLOOD)
     assert outcome["found"]["429"] > FLOOD * SECONDS / 2

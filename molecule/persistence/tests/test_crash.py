@@ -63,6 +63,7 @@ def machine(stack):
     ).stdout.strip()
 
 
+@pytest.mark.long
 def test_no_acknowledged_write_is_lost(stack):
     with contextlib.ExitStack() as stacked:
         writers = [stacked.enter_context(Writer(stack, f"crash-{number}")) for number in range(WRITERS)]

@@ -16,6 +16,7 @@ RELEASES = int(os.environ.get("RELEASES", "8"))
 KEPT, SETTLED = 2, 4
 # What each release brings of its own, in bytes.
 ADDED = 4_000_000
+pytestmark = pytest.mark.long
 
 
 def build_cache():

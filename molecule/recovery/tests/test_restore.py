@@ -138,6 +138,7 @@ def test_running_stack_is_overwritten_only_if_that_is_meant(stack):
     assert rows(stack) == present
 
 
+@pytest.mark.long
 def test_as_late_as_possible(stack):
     stack.playbook("backup.yml")
     wanted = add(stack, "last")
@@ -174,7 +175,7 @@ def lose(folder):
         path.unlink()
 
 
-@pytest.mark.parametrize("damage", [corrupt, truncate, lose])
+@pytest.mark.parametrize("damage", [truncate, *(pytest.param(damage, marks=pytest.mark.long) for damage in (corrupt, lose))])
 def test_damaged_backup_is_refused(stack, tmp_path, damage):
     stack.playbook("backup.yml")
     copy = tmp_path / "repository"

@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import pytest
 from stack import run, wait_until
 
 
@@ -15,6 +16,7 @@ def stored(stack, kind):
     return json.loads((stack.directory / "backup/status.json").read_text())[kind]
 
 
+@pytest.mark.long
 def test_cron_takes_backups(stack):
     stack.playbook("backup.yml")
     settings = ("-e", "backup_schedule=03:30", "-e", "backup_logs_interval=1")

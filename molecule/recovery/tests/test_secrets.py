@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 
+import pytest
 from ha import Load
 from secret_search import search, secrets
 from stack import run
@@ -19,6 +20,7 @@ MYSQL_PWD=$password exec mysql --user="$0" "$@" --execute='SELECT 1'
 """
 
 
+@pytest.mark.long
 def test_no_secret_shows_anywhere(stack):
     outputs = {
         "output of a run": stack.playbook("site.yml", "--diff", "-vvv").stdout,

@@ -164,6 +164,7 @@ def test_101st_is_found_as_soon(stack, capsys):
     os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < MEMORY_FOR_200,
     reason=f"200 front ends need {MEMORY_FOR_200 // 1024**3} GiB of free memory, which this machine does not have",
 )
+@pytest.mark.long
 def test_200_are_found(stack, capsys):
     scale(stack, capsys, 150)
     scale(stack, capsys, 200)
