@@ -484,8 +484,8 @@ def read_task(task: dict, service: dict, nodes: dict[str, dict]) -> dict:
         "error": status.get("Err", ""),
         "runs": status["State"] == "running" and task["DesiredState"] == "running" and answers,
         "current": current,
-        # Each deployment gives services another version, and the scheduler tries tasks of the present version alone (swarmkit,
-        # noSuitableNode); where nothing else has changed, nobody replaces those of the one before.
+        # Each deployment gives services another version, and the scheduler tries tasks of the present version alone
+        # (noSuitableNode in swarmkit); where nothing else has changed, nobody replaces those of the one before.
         "forgotten": waits and current and task["CreatedAt"].rstrip("Z") < service["UpdatedAt"].rstrip("Z"),
         "lacking": [
             (address, port["PublishedPort"])
