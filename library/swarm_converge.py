@@ -135,10 +135,10 @@ def main() -> None:
                 place(service)
         if module.params["host_ports"] and not patient:
             # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
-            for service in services:
-                if service.name not in placed and not all(open_to_us(port) for port in service.without_port):
-                    place(service)
-            wrong += [s for s in services if s not in wrong and not all(open_to_us(port) for port in s.without_port)]
+            unreached = [s for s in services if not all(open_to_us(port) for port in s.without_port)]
+            for service in unreached:
+                place(service)
+            wrong += [service for service in unreached if service not in wrong]
         if services and not wrong:
             break
         if time.monotonic() > deadline:
