@@ -37,6 +37,8 @@ FAULTS = {
 # Five moments at which a run is killed, in the order in which it comes to them.
 GATES = ("start", "health", "rotation", "drain", "stop")
 ROUNDS = 3
+# It comes with a second load of its own, which neither quiet nor a run without changes has: no measure for how fast it is.
+LOADED = {"roll fe with slow requests"}
 # Milliseconds.
 WORST = 3000
 
@@ -92,7 +94,7 @@ def base(windows):
 
 
 def slowed_down(windows, name):
-    return windows[name].percentile(99) > 2 * base(windows) + 50
+    return name not in LOADED and windows[name].percentile(99) > 2 * base(windows) + 50
 
 
 @pytest.mark.parametrize("name", PLANNED)
