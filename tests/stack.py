@@ -159,16 +159,18 @@ class Stack:
         """Return what Prometheus has for an expression, by a label."""
         return {series["metric"].get(label, ""): float(series["value"][1]) for series in self.query(expression)}
 
-    def request(self, method: str = "GET", path: str = "/", scheme: str = "http", port: int = 0, **options) -> Answer:
-        """Send one request to the edge on a connection of its own; the certificate is not verified."""
+    def request(
+        self, method: str = "GET", path: str = "/", scheme: str = "http", port: int = 0, timeout: float = 10, **options
+    ) -> Answer:
+        """Send one request to the edge on a connection of its own; the certificate is not verified; timeout in seconds."""
         arguments: tuple = (self.address, port or self.port(scheme))
         if scheme == "https":
             context = ssl.create_default_context()
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-            connection = http.client.HTTPSConnection(*arguments, timeout=10, context=context)
+            connection = http.client.HTTPSConnection(*arguments, timeout=timeout, context=context)
         else:
-            connection = http.client.HTTPConnection(*arguments, timeout=10)
+            connection = http.client.HTTPConnection(*arguments, timeout=timeout)
         try:
             connection.request(method, path, **options)
             return Answer(connection.getresponse())

@@ -161,7 +161,8 @@ def test_request_of_a_replica_that_is_cut_off_is_answered_by_another(events, tie
     events.until_all_serve()
     container = events.container(tier)
     with ThreadPoolExecutor() as pool:
-        answers = [pool.submit(events.stack.request, path="/?delay=2") for _ in range(4)]
+        # Nobody would close these connections before lb_timeouts.server, 30 s, and the answer would be 504.
+        answers = [pool.submit(events.stack.request, path="/?delay=4", timeout=40) for _ in range(4)]
         wait_until(lambda: all(count >= 2 for count in events.under_way(tier).values()))
         events.cut_off(container)
         assert [answer.result().status for answer in answers] == [200] * len(answers)
