@@ -10,8 +10,8 @@ from ha import Load
 from stack import wait_until
 
 TIMES = 10
-# Seconds within which the page shows what was saved.
-SHOWN = 4
+# Seconds.
+LIMIT = 2
 # Seconds that code may need to be loaded, and be waited for.
 LONG = 4
 # Prints the seconds that a new process needs until it has loaded the code.
@@ -83,8 +83,7 @@ def test_saved_code_is_served_by_every_replica_and_no_request_is_lost(developer,
     with capsys.disabled():
         print(f"\n{tier}: a save is served by all after {statistics.median(seconds):.2f} s (median of {TIMES}),", end=" ")
         print(f"worst {max(seconds):.2f} s, code is loaded in {statistics.median(loading):.2f} s;", window.describe())
-    # The save is noticed, the old process ends, and a new one loads server and code.
-    assert statistics.median(seconds) < 1 + 2 * statistics.median(loading)
+    assert max(seconds) < LIMIT
     assert not window.failed, window.describe()
     assert {item["Id"]: item["State"]["StartedAt"] for item in developer.containers(tier)} == started
 
@@ -103,7 +102,7 @@ def test_code_that_takes_long_to_load_is_waited_for(developer, tier, main):
 def test_fault_shows_until_it_is_mended(developer, tier, main):
     path, text = main
     developer.write(path, text + "\ndef broken(:\n")
-    wait_until(lambda: "invalid syntax" in developer.request(headers={"Accept": "text/html"}).text, SHOWN)
+    wait_until(lambda: "invalid syntax" in developer.request(headers={"Accept": "text/html"}).text, LIMIT)
     page = developer.request(headers={"Accept": "text/html"})
     assert page.status == 500
     if tier == "fe":
@@ -114,7 +113,7 @@ def test_fault_shows_until_it_is_mended(developer, tier, main):
     assert "SyntaxError" in log.stdout + log.stderr
     assert {item["State"]["Status"] for item in developer.containers(tier)} == {"running"}
     developer.write(path, text)
-    wait_until(lambda: all(developer.request().status == 200 for _ in range(4)), SHOWN)
+    wait_until(lambda: all(developer.request().status == 200 for _ in range(4)), LIMIT)
 
 
 @pytest.mark.parametrize("tier", ["fe"])
@@ -123,7 +122,7 @@ def test_template_is_read_each_time(developer, tier):
     text = developer.read(path)
     developer.write(path, text.replace("<main", "<!-- edited --><main", 1))
     try:
-        wait_until(lambda: all("<!-- edited -->" in developer.request().text for _ in range(4)), SHOWN)
+        wait_until(lambda: all("<!-- edited -->" in developer.request().text for _ in range(4)), LIMIT)
     finally:
         developer.write(path, text)
 
@@ -133,7 +132,7 @@ def test_fault_is_told_to_programs_as_json(developer):
     text = developer.read(path)
     developer.write(path, text + "\nraise RuntimeError('for the test')\n")
     try:
-        wait_until(lambda: developer.request().status == 500, SHOWN)
+        wait_until(lambda: developer.request().status == 500, LIMIT)
         assert json.loads(developer.request().text) == {"error": "RuntimeError: for the test"}
     finally:
         developer.write(path, text)
