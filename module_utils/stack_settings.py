@@ -48,7 +48,7 @@ MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "mo
 THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
 # What backup_keep may name.
 KEPT = ("last", "daily", "weekly", "monthly", "yearly")
-TIMEOUTS = ("check", "client", "connect", "http_keep_alive", "http_request", "queue", "server", "tunnel")
+TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "http_request", "queue", "server", "tunnel")
 EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
 TYPES = {

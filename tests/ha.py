@@ -27,7 +27,7 @@ RATE = 200
 SLOW_RATE = 25
 SLOW_PATH = "/?delay=5"
 # Load, stack and playbook share a few processors here, where a playbook mostly comes from another machine.
-ASIDE = ("nice", "-n", "19")
+ASIDE = (sys.executable, str(PROJECT / "tests/aside.py"))
 # Seconds after an event in which its consequences are counted in.
 TAIL = 2.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -53,7 +54,9 @@ def places(stack: Stack) -> Iterator[tuple[str, bytes]]:
     for path in stack.directory.rglob("*"):
         inside = path.relative_to(stack.directory)
         if path.is_file() and inside.parts[0] != "secrets" and path.suffix != ".key":
-            yield f"file {inside}", path.read_bytes()
+            # What is replaced meanwhile has had another name.
+            with contextlib.suppress(FileNotFoundError):
+                yield f"file {inside}", path.read_bytes()
     compose = ("compose", "--file", str(stack.directory / "docker-compose.yml"), "config")
     yield "docker compose config", stack.docker(*compose).stdout.encode()
     own = run("docker", "images", "--quiet", "--no-trunc", "--filter", f"label=webstack.stack={stack.name}")

@@ -19,9 +19,11 @@ import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from typing import ClassVar  # noqa: E402
+from weakref import WeakKeyDictionary  # noqa: E402
 
 import gevent  # noqa: E402
 import gevent.event  # noqa: E402
+from geventhttpclient.connectionpool import ConnectionPool  # noqa: E402
 from locust import FastHttpUser, task  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
@@ -29,6 +31,9 @@ COLUMNS = ("start", "kind", "status", "milliseconds", "error")
 # Seconds between two requests of a client, and how many of them may wait for an answer at a time.
 PERIOD = 0.2
 CONCURRENCY = 300
+# Seconds after which a kept connection is not used again, well before the edge closes it (`lb_timeouts.http_keep_alive`):
+# a request that crosses the closing gets no answer, of which HTTP leaves it to clients to send it again.
+IDLE = 5.0
 
 
 class Client(FastHttpUser):
@@ -49,7 +54,9 @@ class Client(FastHttpUser):
         self.offset = next(self.offsets)
         # The library sends a request again, as often as this says, if its connection is closed without an answer.
         # What the edge loses has to be seen.
-        self.client.client.clientpool.get_client(self.host)._connection_pool.size = -1
+        pool = self.client.client.clientpool.get_client(self.host)._connection_pool
+        pool.size = -1
+        forget_idle(pool)
         gevent.sleep(self.wait_time())
 
     def wait_time(self) -> float:
@@ -63,6 +70,19 @@ class Client(FastHttpUser):
         if not self.stopped.is_set():
             name = type(self).__name__
             gevent.spawn(self.client.request, self.method, self.path, name=name, headers=self.headers, allow_redirects=False)
+
+
+def forget_idle(pool: ConnectionPool) -> None:
+    """Let a pool take connections that have not been used for a while for closed."""
+    returned: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+    keep, alive = pool.return_socket, pool._is_socket_alive
+
+    def return_socket(sock: object) -> None:
+        returned[sock] = time.monotonic()
+        keep(sock)
+
+    pool.return_socket = return_socket
+    pool._is_socket_alive = lambda sock: time.monotonic() - returned[sock] < IDLE and alive(sock)
 
 
 def kinds(http: str, https: str, method: str, path: str, clients: int) -> list[type[Client]]:

@@ -84,12 +84,16 @@ def test_hanging_container_is_shown_and_an_alert_is_sent(stack, receiver):
 
 
 def test_load_is_shown_where_it_is(stack):
-    container = stack.containers("be")[0]
-    name = container["Name"].lstrip("/")
-    run("docker", "exec", "--detach", container["Id"], "timeout", "40", "python", "-c", "while True: pass")
-    wait_until(lambda: (shown(stack, name)["cpu_share"] or 0) > 0.5, SEEN)
-    others = [c["Name"].lstrip("/") for c in stack.containers("be")[1:]]
-    assert all((shown(stack, other)["cpu_share"] or 0) < 0.5 for other in others)
+    busy, *others = stack.containers("be")
+    name = busy["Name"].lstrip("/")
+    run("docker", "exec", "--detach", busy["Id"], "timeout", "60", "python", "-c", "while True: pass")
+
+    def share(container):
+        return shown(stack, container["Name"].lstrip("/"))["cpu_share"] or 0
+
+    # How much of a processor it gets depends on what else the machine does; the others of its tier do next to nothing.
+    wait_until(lambda: share(busy) > 0.1, SEEN)
+    wait_until(lambda: share(busy) > 3 * max(share(other) for other in others), SEEN)
     lines = stack.playbook("status.yml").stdout.splitlines()
     busiest = next(lines[place + 1] for place, line in enumerate(lines) if re.match(r" *be  ", line))
     assert busiest.split()[0] == name

@@ -2,7 +2,10 @@
 
 import json
 import re
+import socket
 import ssl
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -190,13 +193,44 @@ def test_load_balancers_are_as_wanted(stack, service):
     assert host["MemoryReservation"] == parse_size("100M")
     assert container["Config"]["StopTimeout"] == 20
     text = (stack.directory / service / "config/haproxy.cfg").read_text()
-    for name, value in OWN["lb_timeouts"].items():
+    timeouts = dict(OWN["lb_timeouts"])
+    inside = timeouts.pop("fe_keep_alive")
+    if service == "be-lb":
+        timeouts["http_keep_alive"] = inside
+    for name, value in timeouts.items():
         assert re.search(rf"^ +timeout {name.replace('_', '-')} {value}$", text, re.MULTILINE), name
     for line in ("maxconn 2000", "accepted_payload_size 4096", "timeout resolve 300ms", "hard-stop-after 20s"):
         assert re.search(rf"^ +{line}$", text, re.MULTILINE), line
     assert "1-64 " in text
     assert "check inter 2000ms" in text
     assert ("option httpchk" in text) == (service == "be-lb")
+
+
+def test_front_ends_may_keep_a_connection_for_longer_than_clients(stack):
+    script = """if True:
+        import http.client
+        connection = http.client.HTTPConnection("be-lb", 8088, timeout=10)
+        for _ in range(2):
+            connection.request("GET", "/?limit=1")
+            answer = connection.getresponse()
+            answer.read()
+            print(answer.status, answer.will_close, flush=True)
+            # It opens another connection by itself otherwise.
+            connection.auto_open = 0
+            input()
+    """
+    command = ("docker", "exec", "--interactive", stack.container("fe"), "python", "-c", script)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as inside:
+        assert inside.stdout.readline() == "200 False\n"
+        with socket.create_connection((stack.address, stack.port("http")), timeout=10) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            begin = time.monotonic()
+            while client.recv(1 << 16):
+                pass
+            assert time.monotonic() - begin > 2
+        print(file=inside.stdin, flush=True)
+        assert inside.stdout.readline() == "200 False\n"
 
 
 @pytest.mark.parametrize("network", ["data", "middle", "edge", "frontend"])

@@ -15,12 +15,12 @@ def report(stack):
 
 
 def test_every_check_passes(report):
-    lines = report.stdout.splitlines()
-    assert report.returncode == 0, report.stdout + report.stderr
-    assert lines[-1].endswith(" passed, 0 failed")
-    checks = lines[:-2]
-    assert all(line.startswith("passed  ") for line in checks)
-    assert len(checks) == int(lines[-1].split()[0])
+    *checks, _, count = report.stdout.splitlines()
+    failed = [line for line in checks if not line.startswith("passed  ")]
+    assert not failed, failed
+    assert report.returncode == 0, report.stderr
+    assert count.endswith(" passed, 0 failed")
+    assert len(checks) == int(count.split()[0])
 
 
 @pytest.mark.parametrize(
