@@ -51,7 +51,7 @@ def test_search_finds_what_is_there(stack):
             run("docker", "run", "--detach", "--name", names[where], *options, MYSQL, *arguments)
         _, shown = search(stack, {})
     finally:
-        run("docker", "rm", "--force", *names.values())
+        run("docker", "rm", "--force", "--volumes", *names.values())
     for where in ("label", "environment", "argument"):
         assert any(place.endswith(f"docker inspect {names[where]}") for place in shown)
     assert any(place.endswith(f"docker logs {names['log']}") for place in shown)
