@@ -29,10 +29,13 @@ def step_aside() -> None:
 
 
 def main() -> int:
-    """Run the command that is given; return its exit code."""
+    """Run the command that is given, take its group away again, and return its exit code."""
     done = subprocess.run(sys.argv[1:], check=False, preexec_fn=step_aside)
     for group in GROUPS:
         with contextlib.suppress(OSError):
+            # What it has left running, as the watchdog, is no part of it any more.
+            for process in (group / "cgroup.procs").read_text().split():
+                (group.parent / "cgroup.procs").write_text(process)
             group.rmdir()
     return done.returncode
 
