@@ -45,11 +45,9 @@ def places(stack: Stack) -> Iterator[tuple[str, bytes]]:
             yield f"docker {kind} inspect {name}", run("docker", kind, "inspect", name, check=False).stdout.encode()
     for path in PROCESSES.glob("[0-9]*"):
         for part in ("cmdline", "environ"):
-            try:
+            # It may have ended, or be the kernel's.
+            with contextlib.suppress(OSError):
                 yield f"{path}/{part}", (path / part).read_bytes()
-            except OSError:
-                # It has ended, or is the kernel's.
-                continue
     # What is written beside the secrets, and what Compose makes of it.
     for path in stack.directory.rglob("*"):
         inside = path.relative_to(stack.directory)
