@@ -295,6 +295,31 @@ def test_answers_on_a_kept_connection_are_sent_at_once(front, back):
 
 def test_samples_share_what_listens_and_checks():
     # Each is a build context of its own that a user replaces alone, so the files stand twice.
-    for name in ("listen.py", "healthcheck.py", "__main__.py", "develop.py"):
+    for name in ("listen.py", "healthcheck.py", "__main__.py", "develop.py", "reload.py", "libraries.py"):
         front, back = ((PROJECT / f"data/{tier}/app/{name}").read_text() for tier in ("fe", "be"))
         assert front.replace("front end", "back end") == back
+
+
+def test_libraries_are_loaded_before_the_code_and_nothing_of_the_code(tmp_path):
+    files = {
+        "app/__init__.py": "",
+        "app/libraries.py": (PROJECT / "data/be/app/libraries.py").read_text(),
+        "app/main.py": "import beside, faulty, library.part\nfrom app import other\nfrom . import third\n\nimport missing\n",
+        "app/other.py": "def late():\n    import never\n",
+        "app/third.py": "def fault(:\n",
+        "beside.py": "",
+        "elsewhere/faulty.py": "raise RuntimeError('at once')\n",
+        "elsewhere/library/__init__.py": "",
+        "elsewhere/library/part.py": "",
+        "elsewhere/never.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    program = "import sys; old = set(sys.modules); import app.libraries; print(*sys.modules.keys() - old)"
+    environment = {"PYTHONPATH": str(tmp_path / "elsewhere"), "PATH": os.environ["PATH"]}
+    loaded = set(run(sys.executable, "-c", program, cwd=tmp_path, env=environment).stdout.split())
+    assert {"library", "library.part"} <= loaded
+    assert {name for name in loaded if name.partition(".")[0] == "app"} == {"app", "app.libraries"}
+    assert not loaded & {"beside", "faulty", "missing", "never"}

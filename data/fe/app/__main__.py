@@ -3,7 +3,6 @@
 import os
 
 import uvicorn
-from uvicorn.supervisors import ChangeReload
 
 from app.listen import listening_sockets
 
@@ -11,8 +10,6 @@ if __name__ == "__main__":
     develop = os.environ.get("APP_MODE") == "development"
     configuration = uvicorn.Config(
         "app.develop:app" if develop else "app.main:app",
-        reload=develop,
-        reload_dirs=["app"] if develop else None,
         # The load balancer logs every request.
         access_log=False,
         server_header=False,
@@ -20,10 +17,12 @@ if __name__ == "__main__":
         timeout_keep_alive=75,
         timeout_graceful_shutdown=2 if develop else 25,
     )
-    server = uvicorn.Server(configuration)
     # They stay open while the code is loaded anew: requests wait for it and are not refused.
     sockets = listening_sockets(int(os.environ.get("PORT", "8000")), os.environ.get("LISTEN_NAME", ""))
     if develop:
-        ChangeReload(configuration, target=server.run, sockets=sockets).run()
+        # Imported here: nothing of it is needed to serve.
+        from app.reload import reload
+
+        reload(configuration, sockets)
     else:
-        server.run(sockets=sockets)
+        uvicorn.Server(configuration).run(sockets=sockets)
