@@ -20,6 +20,7 @@ log = logging.getLogger("uvicorn.error")
 def serve(configuration: uvicorn.Config, sockets: list[socket.socket]) -> None:
     """Load the code and serve it until told to end."""
     configuration.configure_logging()
+    # What the process had of the code when it was cloned may be older than the last save.
     for name in [name for name in sys.modules if name.partition(".")[0] == CODE.name]:
         del sys.modules[name]
     # Not left to the server, which would be done with loading before it ends: code that is saved again may never be.
