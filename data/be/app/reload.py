@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 import threading
-from importlib import import_module
 from pathlib import Path
 
 import uvicorn
@@ -24,7 +23,7 @@ def serve(configuration: uvicorn.Config, sockets: list[socket.socket]) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == CODE.name]:
         del sys.modules[name]
     # Not left to the server, which would be done with loading before it ends: code that is saved again may never be.
-    import_module("app.develop")
+    configuration.load()
     uvicorn.Server(configuration).run(sockets=sockets)
 
 
