@@ -9,7 +9,7 @@ short_description: Check the settings of a stack and the host it goes to
 description:
   - Checks every setting on the controller, then looks at the host, and fails with one sentence for
     each problem before anything is changed. Never changes anything.
-  - The checks stand in C(module_utils/stack_settings.py).
+  - The checks stand in C(module_utils/stack_checks.py).
 options:
   project_dir:
     description: The checkout, on the controller. Relative paths in settings start there.

@@ -1,16 +1,13 @@
-"""What the settings of a stack may be, checked before anything is changed.
+"""Read the public settings of a stack, and what follows from them: ports, mounts, memory, room for replicas.
 
-Everything here is a pure function of its arguments, apart from looking at files that settings name
-on the controller. Each problem is one sentence that names the setting and says what to do.
+Everything here is a pure function of its arguments, apart from reading roles and group_vars of the checkout.
+``stack_checks`` says what the values may be.
 """
 
 from __future__ import annotations
 
 import difflib
-import ipaddress
-import json
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -31,13 +28,10 @@ from ansible.module_utils.common.validation import (
 DNS_HEADER = 12
 DNS_EDNS = 11
 DNS_RECORD = 16
-# Part of the host's memory that replicas may be counted with; the rest is the engine's and the host's.
-MEMORY_SHARE = 0.9
 # Line in a file of group_vars after which role variables are wired to settings.
 WIRING_MARK = "# --- wiring"
 
 UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
-DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 # Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
 OWN_PREFIXES = (
     *("fe_", "be_", "lb_", "database_", "watchdog_", "monitoring_", "backup_", "restore_", "edge_"),
@@ -45,11 +39,6 @@ OWN_PREFIXES = (
 )
 # Settings that are ports of 127.0.0.1.
 MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
-THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
-# What backup_keep may name.
-KEPT = ("last", "daily", "weekly", "monthly", "yearly")
-TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "http_request", "queue", "server", "tunnel")
-EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
 TYPES = {
     "int": (check_type_int, "a whole number"),
@@ -73,56 +62,6 @@ class Setting:
     description: str = ""
     role: str = ""
     default: Any = field(default=None)
-
-
-@lru_cache
-def _read_yaml(path: Path, wiring: bool | None = None) -> dict:
-    """Return a YAML file, or the part before (False) or after (True) its wiring mark."""
-    text = path.read_text(encoding="utf-8")
-    if wiring is not None:
-        public, _, wired = text.partition(WIRING_MARK)
-        # The mark's own line is a comment and was cut in the middle.
-        text = "#" + wired if wiring else public
-    # The loader in C takes a tenth of the time, and every run waits for it.
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 (both are safe loaders)
-
-
-def parse_size(text: Any) -> int:
-    """Return the bytes of a size in Docker's notation (``256M``, ``1.5G``, ``1048576``).
-
-    Raises:
-        ValueError: ``text`` is no such size or not positive.
-    """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([bkmg]?b?)", str(text).strip().lower())
-    if not match or match[2] not in UNITS or float(match[1]) <= 0:
-        raise ValueError(f"{text!r} is no size")
-    return int(float(match[1]) * UNITS[match[2]])
-
-
-def parse_duration(text: Any) -> int:
-    """Return the seconds of a duration of one unit (``30s``, ``2m``, ``1h``).
-
-    Raises:
-        ValueError: ``text`` is no such duration.
-    """
-    match = re.fullmatch(r"([0-9]+)([hms])", str(text).strip())
-    if not match:
-        raise ValueError(f"{text!r} is no duration")
-    return int(match[1]) * {"h": 3600, "m": 60, "s": 1}[match[2]]
-
-
-def dns_capacity(payload: int, name: str) -> int:
-    """Return how many addresses an answer of ``payload`` bytes holds for the name of a service."""
-    question = len(name) + 2 + 4
-    return max(0, (payload - DNS_HEADER - question - DNS_EDNS) // DNS_RECORD)
-
-
-def replica_capacity(slots: int, payload: int, name: str) -> int:
-    """Return the most replicas that a load balancer can follow through a change.
-
-    A change starts new replicas beside the old ones, so each counts twice.
-    """
-    return min(slots, dns_capacity(payload, name)) // 2
 
 
 def read_settings(project: Path) -> dict[str, Setting]:
@@ -193,8 +132,8 @@ def unknown_settings(names: set[str], known: set[str], settings: set[str]) -> li
 
 
 def shown(name: str, value: Any) -> str:
-    """Return a value as messages quote it; a secret is not quoted."""
-    return "what is given" if name.endswith(("password", "webhook_url")) else repr(value)
+    """Return a value as messages quote it; a secret is not quoted, nor an environment, which may hold one."""
+    return "what is given" if name.endswith(("password", "private_key", "webhook_url", "environment")) else repr(value)
 
 
 def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -228,74 +167,6 @@ def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[
     return converted, problems
 
 
-def _between(values: dict, name: str, low: float, high: float, unit: str) -> list[str]:
-    value = values.get(name)
-    if value is None or low <= value <= high:
-        return []
-    return [f"{name}: {value} is out of range; give {unit} from {low} to {high}."]
-
-
-def _matches(values: dict, name: str, pattern: str, wanted: str) -> list[str]:
-    value = values.get(name)
-    if value is None or re.fullmatch(pattern, str(value)):
-        return []
-    return [f"{name}: {shown(name, str(value))} is not valid; give {wanted}."]
-
-
-def _size(name: str, value: Any) -> list[str]:
-    try:
-        parse_size(value)
-    except ValueError:
-        return [f"{name}: {value!r} is no size; write it like 256M or 1G."]
-    return []
-
-
-def _keys(name: str, given: dict, known: Collection[str], kind: str) -> list[str]:
-    """Check that a setting has all the keys that it must have and no others; it may not be given at all."""
-    every = ", ".join(known)
-    problems = [f"{name}: {key!r} is no {kind}; use {every}." for key in given if key not in known]
-    return problems + [f"{name}: {key} is missing; give all of {every}." for key in known if given and key not in given]
-
-
-def check_replicas(values: dict) -> list[str]:
-    """Check the numbers of replicas against the load balancers' slots and the DNS payload."""
-    problems = []
-    slots, payload = values.get("lb_slots"), values.get("lb_dns_payload")
-    if slots is not None and payload is not None and slots > dns_capacity(payload, "fe"):
-        problems.append(
-            f"lb_slots: {slots} servers do not fit into a DNS answer of {payload} bytes;"
-            f" give at most {dns_capacity(payload, 'fe')} or raise lb_dns_payload to {slots * DNS_RECORD + 64}."
-        )
-        return problems
-    for tier in ("fe", "be"):
-        name = f"{tier}_replicas"
-        replicas = values.get(name)
-        if replicas is None:
-            continue
-        if replicas < 1:
-            problems.append(f"{name}: {replicas} replicas cannot serve; give 1 or more, 2 for availability.")
-        elif slots is not None and payload is not None and replicas > replica_capacity(slots, payload, tier):
-            problems.append(
-                f"{name}: {replicas} replicas are more than the load balancer has room for"
-                f" ({slots} slots, two for each replica so that a change can run beside the old ones);"
-                f" give at most {replica_capacity(slots, payload, tier)} or raise lb_slots."
-            )
-    return problems
-
-
-def check_ports(values: dict) -> list[str]:
-    """Check every port setting, and that no port of the host is used twice."""
-    problems = []
-    for name in ("http_port", "https_port", *MONITORING_PORTS, "fe_port", "be_port", "be_lb_port"):
-        problems += _between(values, name, 1, 65535, "a port")
-    taken: dict[int, str] = {}
-    for name in ("http_port", "https_port", *monitoring_ports(values)):
-        other = taken.setdefault(values[name], name) if name in values else name
-        if other != name:
-            problems.append(f"{name}: {values[name]} is {other} as well; give them different ports.")
-    return problems
-
-
 def monitoring_ports(values: dict) -> list[str]:
     """Return the settings of those ports that monitoring publishes."""
     if not values.get("monitoring_enabled", True):
@@ -311,349 +182,21 @@ def published_ports(values: dict) -> list[tuple[str, str, str]]:
     return ports + [(name, "127.0.0.1", "tcp") for name in monitoring_ports(values)]
 
 
-def check_monitoring(values: dict) -> list[str]:
-    """Check what Prometheus and Alertmanager are configured with."""
-    problems = _between(values, "monitoring_interval", 1, 300, "seconds")
-    problems += _matches(values, "monitoring_retention", r"[1-9][0-9]*(?:h|d|w|y)", "a duration of one unit like 15d or 2w")
-    problems += _matches(values, "monitoring_retention_size", r"[1-9][0-9]*(?:MB|GB|TB)", "an amount of disk space like 1GB")
-    problems += _matches(
-        values, "monitoring_alert_webhook_url", r"(?:https?://\S+)?", "a URL that begins with http, or nothing"
-    )
-    problems += _matches(values, "monitoring_docker_socket", r"(?:/\S+)?", "an absolute path, or nothing")
-    thresholds = values.get("monitoring_alert_thresholds") or {}
-    problems += _keys("monitoring_alert_thresholds", thresholds, THRESHOLDS, "threshold")
-    for key in [key for key in THRESHOLDS if key in thresholds]:
-        value = thresholds[key]
-        try:
-            valid = not isinstance(value, bool) and 0 < float(value) <= (1 if key.endswith("share") else 10**6)
-        except (TypeError, ValueError):
-            valid = False
-        if not valid:
-            wanted = "a share from 0 to 1" if key.endswith("share") else "a positive number"
-            problems.append(f"monitoring_alert_thresholds.{key}: {value!r} is out of range; give {wanted}.")
-    return problems
-
-
-def check_backup(values: dict) -> list[str]:
-    """Check where backups go, how many are kept and when they are taken."""
-    problems = _matches(
-        values, "backup_repository", r"(?:~?/|[a-z0-9]+:)\S.*", "an absolute path, or a repository of restic"
-    )
-    problems += _matches(values, "backup_password", r"[^\r\n]*", "a password without line breaks")
-    problems += _matches(values, "backup_schedule", r"(?:(?:[01][0-9]|2[0-3]):[0-5][0-9])?", "a time like 03:30, or nothing")
-    problems += _between(values, "backup_logs_interval", 1, 60, "minutes")
-    problems += _between(values, "backup_logs_days", 1, 3650, "days")
-    for key in values.get("backup_environment") or {}:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
-            problems.append(f"backup_environment: {key!r} is no name of a variable; use letters, digits and _.")
-    keep = values.get("backup_keep") or {}
-    for key, value in keep.items():
-        if key not in KEPT:
-            problems.append(f"backup_keep: {key!r} is no period; use {', '.join(KEPT)}.")
-        elif isinstance(value, bool) or not str(value).isdigit() or int(value) < 1:
-            problems.append(f"backup_keep.{key}: {value!r} is no number of backups; give 1 or more, or leave it out.")
-    if "backup_keep" in values and not keep:
-        problems.append("backup_keep: with nothing in it no backup would be kept; give for example last: 3.")
-    return problems
-
-
-def check_names(values: dict) -> list[str]:
-    """Check names, addresses, paths and durations by their form."""
-    problems = _matches(
-        values,
-        "stack_name",
-        r"[a-z0-9]+(?:[_-][a-z0-9]+)*",
-        "a project name of lower-case letters, digits, and single - or _ between them",
-    )
-    problems += _matches(values, "database_name", r"[A-Za-z0-9_$-]{1,64}", "1 to 64 letters, digits, _, $ or -")
-    problems += _matches(values, "database_user", r"[A-Za-z0-9_.-]{1,32}", "1 to 32 letters, digits, _, . or -")
-    problems += _matches(values, "database_password", r"[^\r\n]*", "a password without line breaks")
-    if values.get("database_user") == "root":
-        problems.append("database_user: root is the server's own account; give the application another name.")
-    if values.get("database_user") == "exporter":
-        problems.append("database_user: exporter is the account of monitoring; give the application another name.")
-    problems += _matches(values, "image_registry", r"(?:[A-Za-z0-9.:_/-]+/)?", "a prefix that ends with /, or nothing")
-    try:
-        ipaddress.ip_address(values.get("bind_address", "127.0.0.1"))
-    except ValueError:
-        problems.append(f"bind_address: {values['bind_address']!r} is no IP address; give one of the host, or 0.0.0.0.")
+def mounts(values: dict) -> list[dict]:
+    """Return what is mounted from the host: the ``setting`` that says so, ``source`` and ``target``."""
+    found = []
     for tier in ("fe", "be"):
-        problems += _matches(
-            values, f"{tier}_user", r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own"
-        )
-        problems += _matches(
-            values, f"{tier}_rollout_batch", r"[1-9][0-9]*|(?:100|[1-9][0-9]?)%", "a number of replicas, or a share like 25%"
-        )
-        problems += _matches(
-            values, f"{tier}_health_path", r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check"
-        )
-    periods = [f"{tier}_stop_grace_period" for tier in ("fe", "be", "lb", "database")]
-    for name in [*periods, "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
-        # Of one unit: HAProxy knows no 1m30s.
-        problems += _matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
-    for name in ("be_lb_aliases", "database_aliases"):
-        for alias in values.get(name) or []:
-            if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?", str(alias)):
-                problems.append(f"{name}: {alias!r} is no host name; use letters, digits, -, _ and dots.")
-    for key, value in (values.get("network_subnets") or {}).items():
-        try:
-            ipaddress.ip_network(value)
-        except ValueError:
-            problems.append(f"network_subnets: {value!r} for {key} is no address range; write it like 10.9.5.0/24.")
-    return problems
+        if values["app_mode"] == "development" and not values[f"{tier}_image"] and values[f"{tier}_source_target"]:
+            code = {"source": values[f"{tier}_source"], "target": values[f"{tier}_source_target"]}
+            found.append({"setting": f"{tier}_source", **code})
+        for mount in values[f"{tier}_mounts"]:
+            found.append({"setting": f"{tier}_mounts", "source": mount["source"], "target": mount["target"]})
+    return found
 
 
 def mount_source(source: Any, project: str) -> str:
     """Return where a bind mount starts: relative to the checkout, unless absolute or from the home (~/) on the host."""
     return str(source) if str(source).startswith("~/") else str(Path(project) / str(source))
-
-
-def check_containers(values: dict) -> list[str]:
-    """Check limits, reservations, environment, capabilities and mounts of the containers, and what builds leave."""
-    problems = []
-    if str(values.get("image_build_cache", 0)) != "0" and _size("", values["image_build_cache"]):
-        problems.append(
-            f"image_build_cache: {values['image_build_cache']!r} is no size; write it like 10G, or 0 for all of it."
-        )
-    for name in (
-        "fe_limits",
-        "be_limits",
-        "lb_limits",
-        "database_limits",
-        "monitoring_prometheus_limits",
-        "monitoring_limits",
-    ):
-        limits = values.get(name)
-        if limits is None:
-            continue
-        for key in sorted(set(limits) - {"cpus", "memory", "pids"}):
-            problems.append(f"{name}: {key!r} is no limit; use cpus, memory and pids.")
-        if "memory" in limits:
-            problems += _size(f"{name}.memory", limits["memory"])
-        for key, kind in (("cpus", float), ("pids", int)):
-            try:
-                valid = kind(limits.get(key, 1)) > 0
-            except (TypeError, ValueError):
-                valid = False
-            if not valid:
-                problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")
-    for tier in ("fe", "be", "lb", "database"):
-        problems += _check_reservation(tier, values)
-    if "monitoring_memory_reservation" in values:
-        problems += _size("monitoring_memory_reservation", values["monitoring_memory_reservation"])
-    for tier in ("fe", "be"):
-        problems += _matches(values, f"{tier}_source_target", r"(?:/[^:]*)?", "an absolute path in the image, or nothing")
-        for key, value in (values.get(f"{tier}_environment") or {}).items():
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
-                problems.append(f"{tier}_environment: {key!r} is no name of a variable; use letters, digits and _.")
-            if isinstance(value, (dict, list)):
-                problems.append(f"{tier}_environment: {key} is a {type(value).__name__}; give a text or a number.")
-        for mount in values.get(f"{tier}_mounts") or []:
-            if not isinstance(mount, dict) or not {"source", "target"} <= set(mount) <= {"source", "target", "read_only"}:
-                problems.append(f"{tier}_mounts: {mount!r} is not understood; give source, target and perhaps read_only.")
-            elif not str(mount["target"]).startswith("/"):
-                problems.append(f"{tier}_mounts: the target {mount['target']!r} is not absolute; begin it with /.")
-    return problems
-
-
-def _check_reservation(tier: str, values: dict) -> list[str]:
-    """Check the memory that a container is counted with, which the engine does not allow to exceed the limit."""
-    name = f"{tier}_memory_reservation"
-    if name not in values:
-        return []
-    problems = _size(name, values[name])
-    limit = (values.get(f"{tier}_limits") or {}).get("memory")
-    if problems or limit is None or _size("", limit):
-        return problems
-    if parse_size(values[name]) > parse_size(limit):
-        return [f"{name}: {values[name]} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."]
-    return []
-
-
-def check_load_balancers(values: dict) -> list[str]:
-    """Check what HAProxy is configured with."""
-    timeouts = values.get("lb_timeouts") or {}
-    problems = _keys("lb_timeouts", timeouts, TIMEOUTS, "timeout")
-    for key in [key for key in TIMEOUTS if key in timeouts]:
-        if not re.fullmatch(r"[0-9]+(?:us|ms|s|m|h|d)?", str(timeouts[key])):
-            problems.append(f"lb_timeouts.{key}: {timeouts[key]!r} is no duration; write it like 500ms or 30s.")
-    problems += _check_edge(values)
-    problems += _between(values, "lb_slots", 2, 4000, "servers")
-    problems += _between(values, "lb_dns_payload", 512, 65535, "bytes")
-    problems += _between(values, "lb_discovery_interval", 0.1, 60, "seconds")
-    problems += _between(values, "lb_health_interval", 0.1, 60, "seconds")
-    problems += _between(values, "lb_max_connections", 100, 1000000, "connections")
-    problems += _between(values, "hsts_max_age", 0, 10**9, "seconds")
-    problems += _between(values, "watchdog_restarts", 0, 1000, "restarts")
-    problems += _between(values, "stack_releases_kept", 1, 1000, "releases")
-    return problems
-
-
-def _check_edge(values: dict) -> list[str]:
-    """Check what the edge takes from clients and adds to answers."""
-    limits = values.get("edge_limits") or {}
-    problems = _keys("edge_limits", limits, EDGE_LIMITS, "limit")
-    for key in [key for key in ("connections", "requests") if key in limits]:
-        if isinstance(limits[key], bool) or not str(limits[key]).isdigit():
-            problems.append(f"edge_limits.{key}: {limits[key]!r} is no number; give how many, or 0 for no limit.")
-    if str(limits.get("body", 0)) != "0":
-        problems += _size("edge_limits.body", limits["body"])
-    if "headers" in limits:
-        wrong = _size("edge_limits.headers", limits["headers"])
-        if not wrong and not 2**13 <= parse_size(limits["headers"]) <= 2**20:
-            wrong = [f"edge_limits.headers: {limits['headers']!r} is out of range; give a size from 8K to 1M."]
-        problems += wrong
-    for address in values.get("edge_trusted") or []:
-        try:
-            ipaddress.ip_network(address, strict=False)
-        except ValueError:
-            problems.append(f"edge_trusted: {address!r} is no address; write it like 10.1.2.0/24.")
-    for setting in ("edge_headers", "edge_hidden_headers"):
-        for name in values.get(setting) or []:
-            if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
-                problems.append(f"{setting}: {name!r} is no name of a header; use letters, digits and -.")
-    for name, value in (values.get("edge_headers") or {}).items():
-        if not re.fullmatch(r"[ -~]*", str(value)):
-            problems.append(f"edge_headers.{name}: {value!r} is no value of a header; give a text of one line in ASCII.")
-    return problems
-
-
-def check_files(values: dict, project: Path) -> list[str]:
-    """Check the files that settings name on the controller: sources, dumps, certificate and key."""
-    problems = []
-    for tier in ("fe", "be"):
-        name = f"{tier}_source"
-        if values.get(f"{tier}_image") or name not in values:
-            continue
-        source = project / Path(values[name]).expanduser()
-        if not source.is_dir():
-            problems.append(f"{name}: the folder {source} does not exist; correct the path or set {tier}_image.")
-        elif not (source / "Dockerfile").is_file():
-            problems.append(f"{name}: {source} has no Dockerfile; add one or set {tier}_image.")
-    for dump in values.get("database_dumps") or []:
-        path = project / Path(str(dump)).expanduser()
-        if not path.is_file():
-            problems.append(f"database_dumps: the file {path} does not exist; correct the path or leave it out.")
-        elif not path.name.endswith(DUMP_SUFFIXES):
-            problems.append(f"database_dumps: {path} is no dump; its name must end with {', '.join(DUMP_SUFFIXES)}.")
-    if values.get("seccomp_profile"):
-        problems += _check_seccomp(project / Path(values["seccomp_profile"]).expanduser())
-    return problems + check_certificate(values, project)
-
-
-def _check_seccomp(path: Path) -> list[str]:
-    """Check that a profile is one, which the engine would only notice when it starts a container."""
-    try:
-        profile = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        return [f"seccomp_profile: {path} cannot be read ({error.strerror}); correct the path, or leave it empty."]
-    except ValueError as error:
-        return [f"seccomp_profile: {path} is no JSON ({error}); correct it, or leave the setting empty."]
-    if not isinstance(profile, dict) or not str(profile.get("defaultAction")).startswith("SCMP_ACT_"):
-        return [f"seccomp_profile: {path} has no defaultAction; correct it, or leave the setting empty."]
-    return []
-
-
-def check_certificate(values: dict, project: Path) -> list[str]:
-    """Check that certificate and key are both given, belong together and are valid now."""
-    import datetime
-
-    certificate, key = values.get("tls_certificate"), values.get("tls_private_key")
-    if not certificate and not key:
-        return []
-    if not key:
-        return ["tls_private_key: missing beside tls_certificate; give both or neither."]
-    if not certificate:
-        return ["tls_certificate: missing beside tls_private_key; give both or neither."]
-    # Imported here: only those with a certificate of their own wait for it.
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    content = {}
-    for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
-        path = project / Path(path).expanduser()
-        try:
-            content[name] = path.read_bytes()
-        except OSError as error:
-            return [f"{name}: {path} cannot be read ({error.strerror}); correct the path."]
-    try:
-        leaf = x509.load_pem_x509_certificates(content["tls_certificate"])[0]
-    except (ValueError, IndexError):
-        return [f"tls_certificate: {certificate} holds no PEM certificate; give the certificate with its chain."]
-    try:
-        private = load_pem_private_key(content["tls_private_key"], password=None)
-    except TypeError:
-        return [f"tls_private_key: {key} is protected by a passphrase; give it without one."]
-    except ValueError:
-        return [f"tls_private_key: {key} holds no PEM private key; give the key of tls_certificate."]
-    if private.public_key() != leaf.public_key():
-        return [f"tls_private_key: {key} does not belong to tls_certificate {certificate}; give its own key."]
-    now = datetime.datetime.now(datetime.UTC)
-    if leaf.not_valid_after_utc <= now:
-        return [f"tls_certificate: {certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; renew it."]
-    if leaf.not_valid_before_utc > now:
-        return [f"tls_certificate: {certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}; check the clock."]
-    return []
-
-
-def check_engine(values: dict) -> list[str]:
-    """Check what only a Swarm can do, and what it cannot."""
-    problems = _between(values, "swarm_registry_port", 1, 65535, "a port")
-    problems += _between(values, "swarm_drain_delay", 1, 600, "seconds")
-    problems += _matches(
-        values, "swarm_registry", r"(?:[A-Za-z0-9.:_-]+(?:/[a-z0-9._-]+)*)?", "a registry without a / at the end"
-    )
-    problems += _matches(values, "swarm_registry_user", r"[^\s:]+", "a name without blanks and colons")
-    problems += _matches(values, "swarm_registry_password", r"[^\r\n]*", "a password without line breaks")
-    problems += _between(values, "swarm_floating_number", 1, 255, "a number")
-    if values.get("swarm_floating_address"):
-        try:
-            valid = "/" in values["swarm_floating_address"] and ipaddress.ip_interface(values["swarm_floating_address"])
-        except ValueError:
-            valid = False
-        if not valid:
-            problems.append(
-                f"swarm_floating_address: {values['swarm_floating_address']!r} is no address with its range; write it like"
-                " 10.0.0.100/24."
-            )
-    for name in ("fe_lb_replicas", "be_lb_replicas"):
-        problems += _between(values, name, 0, 100, "a number")
-    if values.get("stack_engine") != "swarm":
-        for name in ("fe_lb_replicas", "be_lb_replicas"):
-            if values.get(name, 0) > 1:
-                problems.append(
-                    f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
-                )
-        return problems
-    if values.get("app_mode") == "development":
-        problems.append(
-            "app_mode: development is for the machine that has the code, and a Swarm runs replicas on any of its hosts; set"
-            " stack_engine=compose for it."
-        )
-    if values.get("network_driver_options"):
-        problems.append(
-            "network_driver_options: they are for bridges of one host and a Swarm has networks across hosts; leave it empty."
-        )
-    if values.get("backup_schedule"):
-        problems.append(
-            "backup_schedule: no host of a Swarm takes backups by itself; leave it empty and run playbooks/backup.yml."
-        )
-    return problems
-
-
-def check_settings(values: dict, project: Path) -> list[str]:
-    """Return all problems of settings that have their declared types."""
-    return (
-        check_replicas(values)
-        + check_ports(values)
-        + check_names(values)
-        + check_containers(values)
-        + check_load_balancers(values)
-        + check_monitoring(values)
-        + check_backup(values)
-        + check_engine(values)
-        + check_files(values, project)
-    )
 
 
 def balancers(values: dict) -> dict[str, int]:
@@ -673,99 +216,57 @@ def memory_needed(values: dict) -> int:
     )
 
 
-def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) -> list[str]:
-    """Return what on the host stands against these settings.
+def dns_capacity(payload: int, name: str) -> int:
+    """Return how many addresses an answer of ``payload`` bytes holds for the name of a service."""
+    question = len(name) + 2 + 4
+    return max(0, (payload - DNS_HEADER - question - DNS_EDNS) // DNS_RECORD)
 
-    Args:
-        values: settings in their declared types.
-        host: what the module ``stack_preflight`` found on the host.
-        minimum: oldest versions that are accepted, of ``engine`` and ``compose``.
+
+def replica_capacity(slots: int, payload: int, name: str) -> int:
+    """Return the most replicas that a load balancer can follow through a change.
+
+    A change starts new replicas beside the old ones, so each counts twice.
     """
-    problems = []
-    if host["engine_version"] is None:
-        return [
-            f"The engine does not answer ({host['engine_error']}); start it, or install one with playbooks/bootstrap.yml."
-        ]
-    if host["compose_version"] is None:
-        return ["Docker Compose v2 is missing; install it, or let playbooks/bootstrap.yml do it."]
-    for name, key in (("Docker Engine", "engine"), ("Docker Compose", "compose")):
-        found = parse_version(host[f"{key}_version"])
-        if found < minimum[key]:
-            wanted = ".".join(map(str, minimum[key]))
-            problems.append(f"{name} {host[f'{key}_version']} is too old; upgrade it to {wanted} or later.")
-    limit = int(host["memory"] * MEMORY_SHARE)
-    needed = memory_needed(values)
-    if needed > limit:
-        tier = max(("fe", "be"), key=lambda t: values[f"{t}_replicas"] * parse_size(values[f"{t}_memory_reservation"]))
-        problems.append(
-            f"{tier}_replicas: all containers are counted with {needed / 2**30:.1f} GiB of memory and the host can give"
-            f" {limit / 2**30:.1f} GiB; lower {tier}_replicas, or {tier}_memory_reservation if a replica needs less."
-        )
-    if values["backup_schedule"] and not host["scheduler"]:
-        problems.append("backup_schedule: this host has neither systemd nor cron; install cron, or leave it empty.")
-    if values["monitoring_enabled"] and host["socket_group"] is None:
-        problems.append(
-            f"monitoring_docker_socket: {host['docker_socket']} does not exist on the host; give the engine's"
-            " socket (docker context inspect shows it), or set monitoring_enabled=false."
-        )
-    for port in host["ports"]:
-        if port["problem"]:
-            problems.append(f"{port['setting']}: {port['problem']}.")
-    problems += check_mounts(values, host)
-    # One that is started takes the passwords that it finds; one that runs knows the old ones alone.
-    if not host["secrets_complete"] and any(container["service"] == "db" for container in host["containers"]):
-        problems.append(
-            f"The database of {values['stack_name']} is there, but its passwords are not in {host['stack_dir']}/secrets"
-            " (stack_dir); bring that folder back, or remove the container of the database, which takes new passwords when"
-            " it starts again; its data stays."
-        )
-    return problems
+    return min(slots, dns_capacity(payload, name)) // 2
 
 
-def mounts(values: dict) -> list[dict]:
-    """Return what is mounted from the host: the ``setting`` that says so, ``source`` and ``target``."""
-    found = []
-    for tier in ("fe", "be"):
-        if values["app_mode"] == "development" and not values[f"{tier}_image"] and values[f"{tier}_source_target"]:
-            code = {"source": values[f"{tier}_source"], "target": values[f"{tier}_source_target"]}
-            found.append({"setting": f"{tier}_source", **code})
-        for mount in values[f"{tier}_mounts"]:
-            found.append({"setting": f"{tier}_mounts", "source": mount["source"], "target": mount["target"]})
-    return found
+def parse_size(text: Any) -> int:
+    """Return the bytes of a size in Docker's notation (``256M``, ``1.5G``, ``1048576``).
+
+    Raises:
+        ValueError: ``text`` is no such size or not positive.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([bkmg]?b?)", str(text).strip().lower())
+    if not match or match[2] not in UNITS or float(match[1]) <= 0:
+        raise ValueError(f"{text!r} is no size")
+    return int(float(match[1]) * UNITS[match[2]])
 
 
-def check_mounts(values: dict, host: dict) -> list[str]:
-    """Check what is mounted, and in development whether its files can be the same person's on both sides."""
-    problems = []
-    develops = values["app_mode"] == "development"
-    for mount in host["mounts"]:
-        name, source = mount["setting"], mount["source"]
-        if mount["lost_group"] is not None:
-            problems.append(
-                f"{name}: you may write in {source} only as a member of group {mount['lost_group']}, which a rootless engine"
-                " cannot hand on; make the folder your own, or use an engine that runs as root."
-            )
-        if mount["exists"]:
-            continue
-        if name.endswith("_source"):
-            problems.append(
-                f"{name}: app_mode is development and {source} is not on the host; run the playbook on the machine that has"
-                " the code."
-            )
-        # In development it is made, as the user.
-        elif not develops:
-            problems.append(f"{name}: the source {source} does not exist on the host; create it first.")
-    for tier in ("fe", "be") if develops and host["mapping"] == "rootless" else ():
-        names = {str(capability).upper().removeprefix("CAP_") for capability in values[f"{tier}_capabilities"]}
-        if names & {"SETUID", "SETGID"}:
-            problems.append(
-                f"{tier}_capabilities: a service that becomes another user (SETUID, SETGID) is not you to a rootless"
-                " engine, and neither would its files be yours; use an image that stays root, or an engine run by root."
-            )
-    return problems
+def parse_duration(text: Any) -> int:
+    """Return the seconds of a duration of one unit (``30s``, ``2m``, ``1h``).
+
+    Raises:
+        ValueError: ``text`` is no such duration.
+    """
+    match = re.fullmatch(r"([0-9]+)([hms])", str(text).strip())
+    if not match:
+        raise ValueError(f"{text!r} is no duration")
+    return int(match[1]) * {"h": 3600, "m": 60, "s": 1}[match[2]]
 
 
 def parse_version(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version (``v2.26.1-4`` is ``(2, 26, 1)``)."""
     match = re.match(r"v?([0-9]+(?:\.[0-9]+)*)", text.strip())
     return tuple(int(part) for part in match[1].split(".")) if match else (0,)
+
+
+@lru_cache
+def _read_yaml(path: Path, wiring: bool | None = None) -> dict:
+    """Return a YAML file, or the part before (False) or after (True) its wiring mark."""
+    text = path.read_text(encoding="utf-8")
+    if wiring is not None:
+        public, _, wired = text.partition(WIRING_MARK)
+        # The mark's own line is a comment and was cut in the middle.
+        text = "#" + wired if wiring else public
+    # The loader in C takes a tenth of the time, and every run waits for it.
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 (both are safe loaders)

@@ -10,7 +10,7 @@ from ansible.plugins.action import ActionBase
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_settings  # noqa: E402
+from ansible.module_utils import stack_checks, stack_settings  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -23,20 +23,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         project = Path(arguments["project_dir"]).resolve()
-        settings = stack_settings.read_settings(project)
-        missing = sorted(name for name in settings if name not in task_vars)
-        if missing:
-            return self._refuse(
-                result,
-                [
-                    f"{missing[0]} and {len(missing) - 1} other settings are not loaded; put a link group_vars ->"
-                    f" {project}/group_vars beside your inventory."
-                ],
-            )
-        problems = stack_settings.unknown_settings(set(task_vars), stack_settings.known_names(project), set(settings))
-        raw = {name: self._templar.template(task_vars[name]) for name in settings}
-        values, wrong = stack_settings.convert(settings, raw)
-        problems += wrong + stack_settings.check_settings(values, project)
+        values, problems = stack_checks.refusals(
+            set(task_vars), lambda name: self._templar.template(task_vars[name]), project
+        )
         if problems:
             return self._refuse(result, problems)
         if arguments.get("settings_only"):
@@ -64,7 +53,7 @@ class ActionModule(ActionBase):
         if host.get("failed"):
             return result
         minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
-        problems = stack_settings.check_host(values, host, minimum)
+        problems = stack_checks.check_host(values, host, minimum)
         return self._refuse(result, problems) if problems else result
 
     @staticmethod
