@@ -132,11 +132,11 @@ def runtime(stack: Stack) -> Iterator[Check]:
 def main() -> int:
     """Run every check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--inventory", default=str(PROJECT / "inventory/hosts.yml"), help="that of the deployment")
+    parser.add_argument("--inventory", action="append", type=Path, help="that of the deployment; more may be given")
     parser.add_argument("--name", help="stack_name, if it does not stand in the inventory")
     arguments = parser.parse_args()
     os.environ["ANSIBLE_CONFIG"] = str(PROJECT / "ansible.cfg")
-    stack = Stack("", [Path(arguments.inventory)])
+    stack = Stack("", arguments.inventory or [PROJECT / "inventory/hosts.yml"])
     stack.name = arguments.name or stack.settings["stack_name"]
     if not stack.containers():
         print(f"Nothing of {stack.name} runs here: make up starts it.")
