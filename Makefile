@@ -7,8 +7,10 @@ PYTHON ?= python3
 PLAY := $(VENV)/bin/ansible-playbook
 # Options for the playbook: make up ARGS='-e fe_replicas=5'
 ARGS ?=
-# One Molecule scenario instead of all of them: make test SCENARIO=byo
+# One Molecule scenario in full: make test SCENARIO=byo
 SCENARIO ?=
+# The gate, and in full the scenarios that the change since a revision concerns: make test CHANGED=main
+CHANGED ?=
 # One service: make logs SERVICE=fe, make shell SERVICE=be
 SERVICE ?=
 # Folder of the rendered files, where stack_dir or stack_name is not the default.
@@ -79,8 +81,11 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/lint
 
-test: $(VENV)/.ready-dev ## Run linters, unit tests and the Molecule scenarios, beside a running stack
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(SCENARIO)
+test: $(VENV)/.ready-dev ## Prove every promise once: lint, unit tests, one host, a Swarm; beside a running stack
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run $(if $(CHANGED),--changed $(CHANGED)) $(SCENARIO)
+
+test-all: $(VENV)/.ready-dev ## Run every test of every scenario, the long ones too
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run --all
 
 audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets and where they could show, files
 	PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/audit.py
@@ -103,4 +108,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql down status rollback backup restore rotate check render venv lint test audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql down status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring

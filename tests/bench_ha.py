@@ -52,6 +52,7 @@ FAULTS: list[Event] = [
 OTHERS: list[Event] = [
     ("reload of both load balancers, 5 times", "planned", lambda events: events.reload(5)),
     ("another certificate", "planned", lambda events: events.certificate()),
+    ("releases, a setting and a certificate in one run", "planned", lambda events: events.change_at_once()),
     ("roll fe, a tenth are POSTs of 5 s", "planned", lambda events: events.roll_slow()),
     ("a broken release, refused", "planned", lambda events: events.broken_release()),
     ("crash of the database", "database", lambda events: events.crash_database()),

@@ -10,7 +10,9 @@ from pathlib import Path
 import yaml
 from stack import PROJECT, Stack, run, wait_until
 
-INVENTORY = yaml.safe_load((PROJECT / "molecule/development/inventory/hosts.yml").read_text())["all"]["hosts"]["localhost"]
+# As in molecule.yml: which users there are.
+FILE = PROJECT / "molecule/development/inventory" / os.environ.get("DEVELOPMENT_INVENTORY", "hosts.yml")
+INVENTORY = yaml.safe_load(FILE.read_text())["all"]["hosts"]["localhost"]
 FILES = PROJECT / "molecule/development/files"
 ROOT = Path(INVENTORY["development_root"])
 # What performs the steps of operations.py in each tier of the sample, added to its code.
@@ -50,6 +52,11 @@ def as_root(*argv: str, **options) -> subprocess.CompletedProcess:
     return run(*become, *argv, **options)
 
 
+def developers(**properties) -> list[str]:
+    """Return the names of the developers that have these properties in the inventory, such as ``engine="host"``."""
+    return [entry["name"] for entry in INVENTORY["developers"] if properties.items() <= entry.items()]
+
+
 class Developer(Stack):
     """A user with a checkout and a deployment of it."""
 
@@ -58,7 +65,7 @@ class Developer(Stack):
         super().__init__(f"webstack-test-development-{name}", [])
         entry = next(entry for entry in INVENTORY["developers"] if entry["name"] == name)
         self.php, self.engine, self.uid = entry["php"], entry["engine"], entry["uid"]
-        self.home = ROOT / name
+        self.user, self.home = f"webstack-{name}", ROOT / name
         self.checkout = self.home / "webstack"
         self.directory = self.home / ".local/share" / self.name
         self.address = "127.0.0.1"
@@ -74,7 +81,7 @@ class Developer(Stack):
     def make(self, *goals: str, arguments: str = "", check: bool = True, **options) -> subprocess.CompletedProcess:
         """Run make with the developer's settings and further arguments of the playbook."""
         example = "-e @docs/examples/php/settings.yml " if self.php else ""
-        venv = ROOT / INVENTORY["developers"][0]["name"] / "webstack/.venv"
+        venv = (ROOT / "venv").read_text()
         arguments = f"ARGS={example}-e @{self.home}/settings.yml {arguments}"
         return self.run(
             "env", "ANSIBLE_FORCE_COLOR=0", "make", *goals, f"VENV={venv}", arguments, f"STACK_DIR={self.directory}",
@@ -136,4 +143,4 @@ class Developer(Stack):
             wait_until(lambda tier=tier: self.serves(tier))
 
 
-DEVELOPERS = [entry["name"] for entry in INVENTORY["developers"]]
+DEVELOPERS = developers()

@@ -2,7 +2,7 @@
 
 Variables in README.md come from the argument specs, the access matrix in docs/architecture.md from
 tests/access_matrix.yml, what an edit touches in docs/operations.md from tests/edits.yml, the answers to the scanner of TLS
-in docs/security.md from tests/audit_findings.yml.
+in docs/security.md from tests/audit_findings.yml, what proves each promise in docs/testing.md from tests/promises.yml.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+import promises
 import runtime_checks
 import yaml
 
@@ -23,6 +24,7 @@ README = PROJECT / "README.md"
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 OPERATIONS = PROJECT / "docs" / "operations.md"
 SECURITY = PROJECT / "docs" / "security.md"
+TESTING = PROJECT / "docs" / "testing.md"
 
 
 def variables() -> str:
@@ -85,6 +87,33 @@ def warnings() -> str:
     return "\n| check | not | answer |\n|---|---|---|\n" + "".join(rows) + "\n"
 
 
+def shown(test: str) -> str:
+    """Return a test in the few words of a cell."""
+    file, _, function = test.partition("::")
+    name = Path(file).stem.removeprefix("test_")
+    words = f"{name}::{function.removeprefix('test_')}" if function else name
+    return f"`{words}`" if test == promises.MUTATIONS else f"`{promises.scenario(test)}: {words}`"
+
+
+def link(page: str) -> str:
+    """Return a link to a page from the folder of the pages."""
+    name = Path(page.partition("#")[0]).stem
+    return f"[{name}]({page.removeprefix('docs/') if page.startswith('docs/') else f'../{page}'})"
+
+
+def proofs() -> str:
+    """Return which tests prove each promise as a table, and the promises that have none as a list."""
+    entries = promises.load()
+    rows = []
+    for entry in entries:
+        if not entry.wants:
+            gate, full = ("<br>".join(map(shown, tests)) for tests in (entry.gate, entry.full))
+            rows.append(f"| {entry.says} | {link(entry.page)} | {gate or entry.why} | {full} |\n")
+    table = "\n| promise | page | `make test` | `make test-all`, as well |\n|---|---|---|---|\n" + "".join(rows)
+    wanted = [f"- {entry.says} ({link(entry.page)}). {entry.wants}\n" for entry in entries if entry.wants]
+    return table + ("\nNo test proves these yet; each says what is missing:\n\n" + "".join(wanted) if wanted else "") + "\n"
+
+
 def page(path: Path, name: str, content: str) -> str:
     """Return a page in which the part between the marks of ``name`` is ``content``."""
     begin, end = f"<!-- {name}: make docs writes what follows -->\n", f"<!-- end of {name} -->\n"
@@ -104,6 +133,7 @@ def main() -> int:
         (OPERATIONS, "edits", edits()),
         (SECURITY, "findings", findings()),
         (SECURITY, "warnings", warnings()),
+        (TESTING, "promises", proofs()),
     ):
         wanted = page(path, name, content)
         if write:

@@ -22,8 +22,8 @@ from stack import PROJECT, Stack, run, wait_until
 from stack_haproxy import Server, ask, read_servers, read_sessions
 from stack_process import family
 
-# Requests per second, and those beside them that take long.
-RATE = 200
+# Requests per second, a multiple of 20 (LOAD_RATE=40: fewer), and those beside them that take long.
+RATE = int(os.environ.get("LOAD_RATE", "200"))
 SLOW_RATE = 25
 SLOW_PATH = "/?delay=5"
 # Load, stack and playbook share a few processors here, where a playbook mostly comes from another machine.
@@ -128,7 +128,7 @@ class Load:
 
 
 class Events:
-    """Changes and faults of a deployment whose application is that of ``tests/bench_ha``."""
+    """Changes and faults of a deployment; ``roll_slow`` needs the application of ``tests/bench_ha``."""
 
     def __init__(self, stack: Stack, settings: dict, folder: Path) -> None:
         """Start from settings; certificates go to ``folder``."""
@@ -203,11 +203,22 @@ class Events:
             self.settings["lb_health_interval"] = 0.7 if number % 2 == 0 else 0.6
             self.apply()
 
-    def certificate(self) -> None:
-        """Change the certificate."""
+    def new_certificate(self) -> None:
+        """Make another certificate for the edge."""
         certificate(self.folder)
         self.settings["tls_certificate"] = str(self.folder / "site.pem")
         self.settings["tls_private_key"] = str(self.folder / "site.pem.key")
+
+    def certificate(self) -> None:
+        """Change the certificate."""
+        self.new_certificate()
+        self.apply()
+
+    def change_at_once(self) -> None:
+        """Bring a new release of both tiers, another setting of the edge and another certificate, all in one run."""
+        self.new_release("fe", "be")
+        self.settings["hsts_max_age"] = 300
+        self.new_certificate()
         self.apply()
 
     def kill(self, tier: str) -> None:

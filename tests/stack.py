@@ -14,14 +14,40 @@ import urllib.parse
 from functools import cached_property
 from pathlib import Path
 
+import promises
 import pytest
 
 PROJECT = Path(__file__).parents[1]
 
 
+# Set by tests/run: run the tests of the gate alone.
+GATE = os.environ.get("TEST_SCOPE") == "gate"
+# Scenarios whose tests share the deployment of the gate, in the order in which they run.
+ORDER = ("default", "recovery", "reconverge", "ha")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of the marker of tests that ``make test`` leaves out."""
-    config.addinivalue_line("markers", "long: runs when its scenario is named (make test SCENARIO=swarm)")
+    """Tell pytest of the marker of tests that the gate leaves out."""
+    config.addinivalue_line("markers", "long: left out of the gate (make test), part of make test-all")
+    config.addinivalue_line(
+        "markers", "shows(*settings): names the settings that a test of the scenario alternative looks at"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, in the gate, what tests/promises.yml does not name as a part of it; what changes most comes last."""
+    if not GATE:
+        return
+    chosen = set(promises.gate(promises.load()))
+    kept, left_out = [], []
+    for item in items:
+        file = str(item.path.resolve().relative_to(PROJECT))
+        named = not chosen.isdisjoint((file, f"{file}::{item.originalname}"))
+        (kept if named and not item.get_closest_marker("long") else left_out).append(item)
+    items[:] = sorted(
+        kept, key=lambda item: ORDER.index(scenario) if (scenario := item.path.resolve().parts[-3]) in ORDER else 0
+    )
+    config.hook.pytest_deselected(items=left_out)
 
 
 def run(*argv: str, check: bool = True, **options) -> subprocess.CompletedProcess:
@@ -38,6 +64,20 @@ def wait_until(condition, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
         time.sleep(0.1)
+
+
+def changed(output: str) -> int:
+    """Return how many tasks a run of a playbook has changed something with, all hosts together.
+
+    Args:
+        output: what the playbook has printed.
+
+    Raises:
+        AssertionError: the run has no recap, so it did not come to its end.
+    """
+    counts = re.findall(r" ok=\d+ +changed=(\d+) ", output.rpartition("PLAY RECAP")[2])
+    assert counts, f"the run has no recap:\n{output[-2000:]}"
+    return sum(map(int, counts))
 
 
 class Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,8 @@ from stack import PROJECT, Answer, Stack, run, wait_until
 from stack_swarm import NAMESPACE, Manager, Service, troubles
 
 SCENARIO = PROJECT / "molecule/swarm"
-INVENTORY = SCENARIO / "inventory/hosts.yml"
+# As in molecule.yml: which machines there are.
+INVENTORY = SCENARIO / "inventory" / os.environ.get("SWARM_INVENTORY", "hosts.yml")
 # Requests per second: machines, stack and load share a few processors.
 RATE = 20
 

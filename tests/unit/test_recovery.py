@@ -1,17 +1,20 @@
 """Which backup is chosen, which binary logs belong to it, and how the host is told to take them."""
 
+import contextlib
 import json
+import os
 import subprocess
 from types import SimpleNamespace
 
 import pytest
 import stack_schedule
-from recovery import restore
-from recovery.containers import RecoveryError
+from recovery import backup, repository, restore
+from recovery.containers import Engine, RecoveryError, Settings
 from recovery.repository import Repository, Snapshot, read_snapshots
 from recovery.restore import Wish
 from recovery.server import name, numbers
 from stack_mysql import quote
+from wiring import load, render
 
 
 def snapshot(identity, at, kind="backup", stack="web", server="a"):
@@ -130,6 +133,66 @@ def test_reason_is_the_one_that_restic_calls_fatal(errors, reason):
     assert Repository.reason(errors) == reason
 
 
+def files(**settings):
+    """Return the files of backups that the playbook writes, by their paths."""
+    facts = {"images_resolved": {"mysql": "mysql:1", "restic": "restic:1"}, "__backup_repository": {"stdout": "/backups"}}
+    found = render(load("roles/backup/vars/main.yml")["__backup_files"], "backup", **facts, **settings)
+    return {file["path"]: file for file in found}
+
+
+def ran(**settings):
+    """Return the repository of a deployment, and a list that grows with each command line that it runs."""
+    engine = Engine(Settings(**json.loads(files(**settings)["backup/settings.json"]["content"])))
+    lines = []
+
+    def run(container, **_):
+        lines.append(engine.command(container))
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    engine.run = run
+    return Repository(engine), lines
+
+
+def test_backup_keep_and_backup_logs_days_say_what_restic_forgets():
+    repository, lines = ran(
+        backup_repository="rest:http://store/", backup_keep={"last": 2, "yearly": 5}, backup_logs_days=12
+    )
+    repository.forget()
+    backups, safety, logs, prune = (line[line.index("--retry-lock=5m") + 1 :] for line in lines)
+    assert [option for option in backups if option.startswith("--keep")] == ["--keep-last=2", "--keep-yearly=5"]
+    assert "--tag=webstack,kind=backup" in backups
+    assert [option for option in safety if option.startswith("--keep")] == ["--keep-last=3"]
+    assert [option for option in logs if option.startswith("--keep")] == [
+        "--keep-within=2h",
+        "--keep-within-daily=12d",
+        "--keep-last=1",
+    ]
+    assert "--tag=webstack,kind=logs" in logs
+    assert prune[0] == "prune"
+
+
+def test_backup_environment_reaches_restic_and_no_command_line(tmp_path):
+    values = {"AWS_ACCESS_KEY_ID": 'it\'s "mine" $HOME `id`', "RESTIC_NUMBER": 5}
+    given = files(backup_environment=values)["secrets/backup/environment"]
+    assert given["mode"] == "0600"
+    assert "secrets/backup/environment" not in files(backup_environment={})
+    (tmp_path / "environment").write_text(given["secret_content"])
+    # What stands for restic, found before any other, tells what it is given.
+    (tmp_path / "restic").write_text("#!/bin/sh\nenv -0\n")
+    (tmp_path / "restic").chmod(0o755)
+    script = repository.SCRIPT.replace("/secrets/", f"{tmp_path}/")
+    command = ["sh", "-c", script, "restic", "snapshots"]
+    search = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    told = subprocess.run(command, env=search, capture_output=True, text=True, check=True).stdout
+    found = dict(item.split("=", 1) for item in told.split("\0") if item)
+    assert {name: found[name] for name in values} == {name: str(value) for name, value in values.items()}
+    backups, lines = ran(backup_environment=values, backup_repository="s3:http://store/bucket")
+    backups.check()
+    (line,) = lines
+    assert "/srv/web/secrets/backup:/secrets:ro" in " ".join(line)
+    assert not any(str(values["AWS_ACCESS_KEY_ID"]) in word for word in line)
+
+
 def test_lines_of_cron_are_changed_and_removed_without_the_others(tmp_path, monkeypatch):
     table = ["0 0 * * * mine"]
 
@@ -168,3 +231,85 @@ def test_timers_of_systemd_are_changed_and_removed(tmp_path, monkeypatch):
     schedule.write({})
     assert schedule.present() == {}
     assert ("disable", "--now", "web-backup.timer") in called
+
+
+def test_backups_of_another_stack_are_chosen_where_restore_from_names_it(monkeypatch):
+    shelf = Shelf(
+        [
+            snapshot("aaaa1", 100),
+            snapshot("bbbb2", 200, stack="shop", server="s"),
+            snapshot("cccc3", 300, "logs", stack="shop", server="s"),
+            snapshot("dddd4", 300, "logs"),
+        ],
+        {"cccc3": [1, 2], "dddd4": [1, 2]},
+    )
+    assert restore.choose(shelf, wish()).id == "aaaa1"
+    assert restore.choose(shelf, wish(origin="shop")).id == "bbbb2"
+    assert restore.choose(shelf, wish(origin="shop", backup="bbbb")).id == "bbbb2"
+    with pytest.raises(RecoveryError, match="Another stack is named with restore_from"):
+        restore.choose(shelf, wish(backup="bbbb2"))
+    # Its binary logs, too.
+    monkeypatch.setattr(restore, "Repository", lambda _: shelf)
+    bring = restore.Restore(SimpleNamespace(settings=None), wish(origin="shop", until="latest"), print)
+    chosen = bring.wanted_logs(shelf.everything[1], {"binary_log": {"file": "binlog.000001"}})
+    assert {item.id for item in chosen.values()} == {"cccc3"}
+
+
+@pytest.mark.parametrize(("given", "origin"), [({}, ""), ({"restore_from": "shop"}, "shop")])
+def test_restore_from_reaches_the_command(given, origin):
+    (play,) = (play for play in load("playbooks/restore.yml") if play["name"] == "Restore the database")
+    (entry,) = (entry for entry in play["tasks"] if entry["name"] == "Bring the backup back")
+    command = render(entry["vars"]["backup_command"], "backup", **given)
+    assert command[0] == "restore"
+    assert command[-1] == f"--origin={origin}"
+
+
+class Disk:
+    """An engine with a volume on a disk: how many bytes it has, and how many are free."""
+
+    settings = SimpleNamespace(stack="web", directory="/srv/web", repository="/backups", database="web_database")
+
+    def __init__(self, used, free):
+        self.used, self.free = used, free
+
+    def shell(self, script, volumes, **_):
+        """Answer what du and df print, and nothing to other scripts."""
+        return f"{self.used}\n{self.free}\n" if "df --output=avail" in script else ""
+
+
+MIB = 2**20
+
+
+def test_copies_need_room_on_the_disk_of_the_engine():
+    assert backup.check_space(Disk(100 * MIB, 111 * MIB), "web_database", 1.1) == 100 * MIB
+    expected = "the volume web_database has 100 MiB, 109 MiB of its disk are free and 110 MiB are needed"
+    with pytest.raises(RecoveryError, match=expected):
+        backup.check_space(Disk(100 * MIB, 109 * MIB), "web_database", 1.1)
+
+
+def not_reached(*_, **__):
+    raise AssertionError("it goes on without room")
+
+
+def test_backup_without_room_is_refused_before_anything_is_copied(monkeypatch):
+    disk = Disk(100 * MIB, 50 * MIB)
+    monkeypatch.setattr(disk, "volume", not_reached, raising=False)
+    monkeypatch.setattr(backup, "Repository", lambda _: SimpleNamespace(prepare=lambda: None, store=not_reached))
+    monkeypatch.setattr(backup, "live", lambda _: SimpleNamespace())
+    monkeypatch.setattr(backup, "check_engines", lambda _: None)
+    with pytest.raises(RecoveryError, match="There is not room enough"):
+        backup.take(disk, print)
+
+
+def test_restore_without_room_is_refused_before_a_server_opens_it_and_the_old_data_stays(monkeypatch):
+    disk = Disk(100 * MIB, 50 * MIB)
+    monkeypatch.setattr(restore, "Repository", lambda _: SimpleNamespace(fetch=lambda *_: None))
+    monkeypatch.setattr(restore, "ThrowAway", not_reached)
+    bring = restore.Restore(disk, wish(), print)
+    for after in ("save", "replace"):
+        monkeypatch.setattr(bring, after, not_reached)
+    monkeypatch.setattr(bring, "occupied", lambda: False)
+    monkeypatch.setattr(restore, "choose", lambda *_: snapshot("aaaa1", 100, "files"))
+    monkeypatch.setattr(disk, "volume", contextlib.nullcontext, raising=False)
+    with pytest.raises(RecoveryError, match="There is not room enough"):
+        bring.run()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import stack_filters
+import stack_release
 import stack_releases
 import yaml
 from stack import PROJECT, run
@@ -69,3 +70,148 @@ def test_change_that_a_load_balancer_cannot_bridge_is_named():
     assert stack_filters.tier_gap(wanted, dict(wanted)) == ""
     assert stack_filters.tier_gap(wanted, {"port": 8000, "health_path": "/"}).startswith("the port changed")
     assert "the port and the health path" in stack_filters.tier_gap(wanted, {"port": 8000, "health_path": ""})
+
+
+class Stack:
+    """A stack whose releases are kept in a folder, of rendered Compose files and images that an engine has."""
+
+    def __init__(self, folder, text, monkeypatch):
+        self.root, self.text, self.images = folder, text, {}
+        monkeypatch.setattr(stack_release, "docker", self.docker)
+        self.tiers = {"fe": {"port": 8000}, "be": {"port": 8000}}
+
+    def docker(self, *argv):
+        """Say which image a name or an id means, if there is one."""
+        return self.images.get(argv[-1], "") if argv[:2] == ("image", "inspect") else ""
+
+    @property
+    def file(self):
+        """The rendered Compose file."""
+        return self.root / "docker-compose.yml"
+
+    def render(self, image):
+        """Write the files of a deployment with an image of the front end, built before."""
+        section = stack_releases.section(self.text, "fe")
+        name = stack_release.image_of(self.text, "fe")
+        text = self.text.replace(section, section.replace(f"image: {name}\n", f"image: {image}\n"))
+        self.images |= {image: f"sha256:{image}", f"sha256:{image}": f"sha256:{image}"}
+        self.file.write_text(text)
+        (self.root / "state.json").write_text(json.dumps({"tiers": self.tiers}))
+        return text
+
+    def deploy(self, image):
+        """Deploy successfully, and return the rendered Compose file."""
+        text = self.render(image)
+        parameters = {"keep": 5, "project": "web", "prefix": "", "build_cache": 0}
+        assert stack_release.save(self.root, parameters, False)["changed"]
+        return text
+
+    def back(self, number=0, check=False):
+        """Go back to a release, as playbooks/rollback.yml does, and return its number."""
+        release = stack_release.restore(self.root, {"number": number, "lock_timeout": 0}, check)["release"]
+        stack_release.forget(self.root, {"number": release["number"]}, check)
+        return release["number"]
+
+    def numbers(self):
+        """Return the numbers of the releases that are kept."""
+        return [release["number"] for release in stack_releases.read_index(self.root)]
+
+
+@pytest.fixture
+def stack(tmp_path, first, monkeypatch):
+    return Stack(tmp_path, first, monkeypatch)
+
+
+def test_the_release_before_comes_back_and_then_the_one_before_that(stack):
+    texts = [stack.deploy(image) for image in ("one", "two", "three")]
+    assert (stack.back(), stack.file.read_text()) == (2, texts[1])
+    assert stack.numbers() == [1, 2]
+    assert (stack.back(), stack.file.read_text()) == (1, texts[0])
+    with pytest.raises(stack_release.ReleaseError, match="There is no earlier release"):
+        stack.back()
+
+
+def test_a_certain_release_comes_back(stack):
+    texts = [stack.deploy(image) for image in ("one", "two", "three")]
+    assert (stack.back(1), stack.file.read_text()) == (1, texts[0])
+    assert stack.numbers() == [1]
+
+
+def test_after_a_failed_deployment_the_files_go_back_to_what_runs(stack):
+    texts = [stack.deploy(image) for image in ("one", "two")]
+    # It was rendered, and did not become a release.
+    failed = stack.render("broken")
+    assert (stack.back(), stack.file.read_text()) == (2, texts[1])
+    assert stack.numbers() == [1, 2]
+    assert failed not in texts
+    # A certain one all the same.
+    stack.render("broken")
+    assert (stack.back(1), stack.file.read_text()) == (1, texts[0])
+
+
+def test_in_check_mode_nothing_is_written(stack):
+    texts = [stack.deploy(image) for image in ("one", "two")]
+    assert stack.back(check=True) == 1
+    assert (stack.file.read_text(), stack.numbers()) == (texts[1], [1, 2])
+
+
+def test_release_that_is_not_kept_is_refused_with_those_that_are(stack):
+    texts = [stack.deploy(image) for image in ("one", "two", "three")]
+    with pytest.raises(stack_release.ReleaseError, match="there is no release 7; earlier ones are: 1, 2"):
+        stack.back(7)
+    assert stack.file.read_text() == texts[-1]
+
+
+def test_release_whose_image_is_gone_is_refused_and_one_whose_name_means_another_is_found_by_its_id(stack):
+    texts = [stack.deploy(image) for image in ("one", "two")]
+    stack.images["one"] = "sha256:another"
+    assert stack.back() == 1
+    assert stack_release.image_of(stack.file.read_text(), "fe") == "sha256:one"
+    stack.file.write_text(texts[1])
+    stack.deploy("two")
+    del stack.images["sha256:one"]
+    with pytest.raises(stack_release.ReleaseError, match="The image one of release 1 is not on the host any more"):
+        stack.back()
+
+
+def test_release_of_another_port_is_refused(stack):
+    stack.deploy("one")
+    stack.tiers["fe"]["port"] = 9000
+    stack.deploy("two")
+    with pytest.raises(stack_release.ReleaseError, match="fe_port: release 1 had 8000 and the load balancer is set to 9000"):
+        stack.back()
+
+
+# What development changes of front end and back end; of nothing else anything.
+DEVELOPED = {"user", "group_add", "environment", "volumes"}
+
+
+@pytest.fixture(scope="module")
+def modes(render, first):
+    """Return the stack in production and in development, as the Compose file describes them."""
+    host = yaml.safe_load((PROJECT / "playbooks/render.yml").read_text())[0]["vars"]["preflight_result"]
+    host["developer"] = {"uid": 1234, "gid": 100, "user": "1234:100", "groups": [27], "umask": "0022"}
+    return yaml.safe_load(first), yaml.safe_load(render(app_mode="development", preflight_result=host))
+
+
+def test_in_development_everything_but_the_code_and_its_user_is_as_in_production(modes):
+    production, development = modes
+    assert development["networks"] == production["networks"]
+    assert development["services"].keys() == production["services"].keys()
+    for name, service in development["services"].items():
+        usual = production["services"][name]
+        differs = {key for key in {*service, *usual} if service.get(key) != usual.get(key)}
+        assert differs == (DEVELOPED if name in ("fe", "be") else set()), name
+    for name in ("fe", "be"):
+        service, usual = development["services"][name], production["services"][name]
+        assert service["user"] == "1234:100"
+        added = {key: value for key, value in service["environment"].items() if usual["environment"].get(key) != value}
+        assert added == {"APP_MODE": "development", "HOME": "/tmp"}  # noqa: S108 (in the container)
+        assert [mount["target"] for mount in service["volumes"] if mount not in usual["volumes"]] == ["/srv"]
+
+
+def test_in_development_containers_have_no_capabilities_and_a_read_only_file_system(modes):
+    for name in ("fe", "be"):
+        service = modes[1]["services"][name]
+        assert (service["read_only"], service["cap_drop"], service["cap_add"]) == (True, ["ALL"], [])
+        assert "no-new-privileges:true" in service["security_opt"]

@@ -5,6 +5,7 @@ import string
 from pathlib import Path
 
 import pytest
+import stack_checks as checks
 import stack_settings as settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,10 +27,10 @@ def test_capacity_fits_into_slots_and_payload(slots, payload, name):
 def test_one_more_than_the_capacity_is_refused(slots, payload):
     capacity = settings.replica_capacity(slots, payload, "fe")
     values = {"fe_replicas": capacity + 1, "lb_slots": slots, "lb_dns_payload": payload}
-    assert settings.check_replicas(values)
+    assert checks.check_replicas(values)
     if capacity:
         values["fe_replicas"] = capacity
-        assert not settings.check_replicas(values) or slots > settings.dns_capacity(payload, "fe")
+        assert not checks.check_replicas(values) or slots > settings.dns_capacity(payload, "fe")
 
 
 def test_capacity_is_what_was_measured():
@@ -74,7 +75,7 @@ def test_other_variables_of_an_inventory_are_left_alone(name):
 def test_no_value_makes_the_checks_fail_themselves(values):
     converted, problems = settings.convert(settings.read_settings(PROJECT), values)
     assert len(converted) + len(problems) >= len(values)
-    for problem in settings.check_settings(converted, PROJECT):
+    for problem in checks.check_settings(converted, PROJECT):
         assert problem.endswith(".")
 
 
@@ -84,7 +85,7 @@ def test_defaults_are_accepted():
     values = {name: s.default for name, s in everything.items() if "{{" not in str(s.default)}
     converted, problems = settings.convert(everything, values)
     assert not problems
-    assert not settings.check_settings(converted, PROJECT)
+    assert not checks.check_settings(converted, PROJECT)
 
 
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=4), st.sampled_from(["", "-4", "+dfsg1", "~rc1"]))
@@ -97,7 +98,7 @@ def test_versions_compare_by_their_numbers(numbers, suffix):
 def test_a_password_is_never_quoted(secret):
     everything = settings.read_settings(PROJECT)
     _, wrong_type = settings.convert(everything, {"database_password": [secret]})
-    wrong_form = settings.check_names({"database_password": f"{secret}\n"})
+    wrong_form = checks.check_names({"database_password": f"{secret}\n"})
     assert wrong_type
     assert wrong_form
     assert secret not in str(wrong_type + wrong_form)
@@ -118,13 +119,13 @@ def test_a_password_is_never_quoted(secret):
     ],
 )
 def test_settings_of_monitoring(values, words):
-    assert any(words in problem for problem in settings.check_monitoring(values) + settings.check_ports(values))
+    assert any(words in problem for problem in checks.check_monitoring(values) + checks.check_ports(values))
 
 
 def test_thresholds_of_the_defaults_are_all_there_are():
     defaults = settings.read_settings(PROJECT)["monitoring_alert_thresholds"].default
-    assert sorted(defaults) == sorted(settings.THRESHOLDS)
-    assert not settings.check_monitoring({"monitoring_alert_thresholds": defaults})
+    assert sorted(defaults) == sorted(checks.THRESHOLDS)
+    assert not checks.check_monitoring({"monitoring_alert_thresholds": defaults})
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_thresholds_of_the_defaults_are_all_there_are():
     ],
 )
 def test_settings_of_backups(values, words):
-    (problem,) = settings.check_backup(values)
+    (problem,) = checks.check_backup(values)
     assert words in problem
 
 
@@ -165,19 +166,19 @@ LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 200
     ],
 )
 def test_settings_of_the_edge(values, words):
-    (problem,) = settings.check_load_balancers(values)
+    (problem,) = checks.check_load_balancers(values)
     assert words in problem
 
 
 def test_limits_of_the_edge_can_be_lifted():
     lifted = {"body": 0, "headers": "15K", "connections": 0, "requests": "0"}
-    assert settings.check_load_balancers({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}) == []
+    assert checks.check_load_balancers({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}) == []
 
 
 def test_build_cache_is_a_size():
-    assert settings.check_containers({"image_build_cache": "10G"}) == []
-    assert settings.check_containers({"image_build_cache": "0"}) == []
-    (problem,) = settings.check_containers({"image_build_cache": "much"})
+    assert checks.check_containers({"image_build_cache": "10G"}) == []
+    assert checks.check_containers({"image_build_cache": "0"}) == []
+    (problem,) = checks.check_containers({"image_build_cache": "much"})
     assert "image_build_cache" in problem
 
 
@@ -185,10 +186,10 @@ def test_build_cache_is_a_size():
 def test_profile_of_system_calls(tmp_path, text, words):
     if text is not None:
         (tmp_path / "profile.json").write_text(text)
-    (problem,) = settings.check_files({"seccomp_profile": "profile.json"}, tmp_path)
+    (problem,) = checks.check_files({"seccomp_profile": "profile.json"}, tmp_path)
     assert "seccomp_profile" in problem
     assert words in problem
-    assert settings.check_files({"seccomp_profile": "files/seccomp.json"}, PROJECT) == []
+    assert checks.check_files({"seccomp_profile": "files/seccomp.json"}, PROJECT) == []
 
 
 def test_schedule_needs_somebody_who_keeps_it():
@@ -199,6 +200,6 @@ def test_schedule_needs_somebody_who_keeps_it():
     host |= {"mounts": [], "missing": [], "containers": [], "secrets_complete": True, "scheduler": "", "mapping": ""}
     host |= {"developer": {}, "docker_socket": "/var/run/docker.sock", "stack_dir": "/srv", "uid": 0}
     minimum = {"engine": (25,), "compose": (2, 26)}
-    (problem,) = settings.check_host(values, host, minimum)
+    (problem,) = checks.check_host(values, host, minimum)
     assert "backup_schedule" in problem
-    assert settings.check_host(values, {**host, "scheduler": "cron"}, minimum) == []
+    assert checks.check_host(values, {**host, "scheduler": "cron"}, minimum) == []

@@ -1,4 +1,4 @@
-"""When a replica is taken to hang."""
+"""When a replica is taken to hang, and what is done about it."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ import time
 import pytest
 import watchdog
 from stack import wait_until
+from stack_lock import held
 
 # Two threads of which one wakes up several times a second, as a server does for health checks.
 WAKING = """
@@ -69,3 +70,154 @@ def test_what_has_ended_is_nothing():
         process.wait()
     assert watchdog.runs(process.pid) == 0
     assert not watchdog.is_busy(process.pid)
+
+
+STATE = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n"
+STATISTICS = "# pxname,svname,status,check_status\n"
+# Seconds after which each kind of replica is restarted: just after these, and not before.
+AT_ONCE, LATER = watchdog.CERTAIN, watchdog.PATIENCE
+
+
+class Scene:
+    """A watchdog of the service ``fe``, a load balancer that tells of its servers, and an engine that restarts."""
+
+    def __init__(self, folder, monkeypatch):
+        (folder / "watchdog").mkdir()
+        service = {"name": "fe", "socket": "fe-lb/run/master.sock"}
+        self.root, self.now, self.servers, self.restarted = folder, 1000.0, {}, []
+        self.threads = dict.fromkeys(range(1, 9), 1)
+        self.busy = set()
+        # All have started long ago and run.
+        self.states = dict.fromkeys(range(1, 9), "running")
+        monkeypatch.setattr(watchdog.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(watchdog, "ask", self.ask)
+        monkeypatch.setattr(watchdog, "inspect", lambda ids: [self.container(int(number)) for number in ids])
+        monkeypatch.setattr(watchdog, "runs", self.threads.__getitem__)
+        monkeypatch.setattr(watchdog, "is_busy", self.busy.__contains__)
+        monkeypatch.setattr(watchdog.subprocess, "run", self.engine)
+        settings = {"project": "web", "restarts": 3, "window": 600, "services": [service]}
+        self.watchdog = watchdog.Watchdog(folder / "watchdog", settings)
+
+    def ask(self, _socket, command, timeout):
+        """Answer as HAProxy does: whether each server passes its checks, and how the last one ended."""
+        if "servers state" in command:
+            lines = [
+                f"3 fe {number} fe-{number} 10.0.0.{number} {2 if check == 'L7OK' else 0} 0"
+                for number, check in self.servers.items()
+            ]
+            return STATE + "".join(f"{line}\n" for line in lines)
+        rows = [f"fe,fe-{number},{'UP' if check == 'L7OK' else 'DOWN'},{check}" for number, check in self.servers.items()]
+        return STATISTICS + "".join(f"{row}\n" for row in rows)
+
+    def container(self, number):
+        """Return what the engine says of a replica."""
+        state = self.states[number]
+        return {
+            "Id": str(number),
+            "Name": f"/web-fe-{number}",
+            "State": {"Status": state, "Paused": state == "paused", "Pid": number, "StartedAt": "2020-01-01T00:00:00.0Z"},
+            "NetworkSettings": {"Networks": {"frontend": {"IPAddress": f"10.0.0.{number}"}}},
+        }
+
+    def engine(self, command, **_):
+        """List the replicas, or restart one."""
+        if command[1] == "restart":
+            self.restarted.append(int(command[-1]))
+            return subprocess.CompletedProcess(command, 0, "", "")
+        return subprocess.CompletedProcess(command, 0, "\n".join(map(str, self.servers)), "")
+
+    def passes(self, seconds):
+        """Let the watchdog look as often as it does in so many seconds, and return whom it restarts in them."""
+        before = len(self.restarted)
+        end = self.now + seconds
+        while self.now < end - 0.001:
+            self.watchdog.look()
+            self.now += watchdog.INTERVAL
+        return self.restarted[before:]
+
+
+@pytest.fixture(name="scene")
+def pretended(tmp_path, monkeypatch):
+    return Scene(tmp_path, monkeypatch)
+
+
+def test_replica_that_hangs_while_others_serve_is_restarted_at_once(scene):
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    assert scene.passes(AT_ONCE) == []
+    assert scene.passes(2 * watchdog.INTERVAL) == [2]
+
+
+@pytest.mark.parametrize("check", ["L7TOUT", "L4CON"])
+def test_where_none_serves_ten_seconds_pass_first(scene, check):
+    assert LATER == 10
+    scene.servers = {1: check, 2: check}
+    assert scene.passes(LATER) == []
+    # One at a time: the next one when this one serves again.
+    assert scene.passes(1) == [1]
+    assert scene.passes(watchdog.SETTLE / 2) == []
+    scene.servers[1] = "L7OK"
+    assert scene.passes(1) == [2]
+
+
+def test_restarted_replica_that_does_not_come_back_holds_the_next_one_up_for_a_while_only(scene):
+    scene.servers = {1: "L7TOUT", 2: "L7TOUT", 3: "L7OK"}
+    assert scene.passes(1) == [1]
+    assert scene.passes(watchdog.SETTLE - 1) == []
+    assert scene.passes(2)[0] in (1, 2)
+
+
+@pytest.mark.parametrize("check", ["L4CON", "L7RSP"])
+def test_refused_connection_is_given_ten_seconds(scene, check):
+    scene.servers = {1: "L7OK", 2: check}
+    assert scene.passes(LATER) == []
+    assert scene.passes(1) == [2]
+
+
+@pytest.mark.parametrize("how", ["wakes up", "is busy"])
+def test_replica_of_which_something_runs_is_given_ten_seconds(scene, how):
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    assert scene.passes(watchdog.INTERVAL) == []
+    if how == "is busy":
+        scene.busy.add(2)
+    else:
+        scene.threads[2] += 1
+    assert scene.passes(LATER - watchdog.INTERVAL) == []
+    assert scene.passes(1) == [2]
+
+
+@pytest.mark.parametrize("check", ["L7STS", "L7OKC", ""])
+def test_replica_that_answers_with_an_error_is_left_alone(scene, check):
+    scene.servers = {1: "L7OK", 2: check}
+    assert scene.passes(10 * LATER) == []
+
+
+@pytest.mark.parametrize("state", ["restarting", "exited", "created"])
+def test_replica_that_the_engine_starts_is_left_to_it(scene, state):
+    scene.servers = {1: "L7OK", 2: "L4CON"}
+    scene.states[2] = state
+    assert scene.passes(3 * LATER) == []
+
+
+def test_paused_replica_is_restarted_at_once(scene):
+    """Its processes seem to wait for the disk."""
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    scene.states[2] = "paused"
+    scene.busy.add(2)
+    assert scene.passes(1) == [2]
+
+
+def test_nothing_is_restarted_during_a_run(scene):
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    with held(scene.root, "changes containers", 0):
+        assert scene.passes(3 * LATER) == []
+    assert scene.passes(1) == [2]
+
+
+def test_check_that_passes_again_starts_the_patience_anew(scene):
+    scene.servers = {1: "L7OK", 2: "L4CON"}
+    assert scene.passes(LATER - 1) == []
+    scene.servers[2] = "L7OK"
+    assert scene.passes(1) == []
+    scene.servers[2] = "L4CON"
+    assert scene.passes(LATER) == []
+    assert scene.passes(1) == [2]

@@ -52,6 +52,7 @@ def shown(stack):
     return {item["name"]: item for service in json.loads(answer)["services"] for item in service["containers"]}
 
 
+@pytest.mark.shows("monitoring_alert_webhook_url")
 @pytest.mark.usefixtures("unwatched")
 def test_hanging_container_is_shown_and_an_alert_is_sent(stack, receiver):
     # Front ends have no health path here, and the kernel goes on taking connections for a container that is paused.
@@ -97,6 +98,13 @@ def test_load_is_shown_where_it_is(stack):
     assert busiest.split()[0] == name
 
 
+@pytest.mark.shows(
+    "monitoring_prometheus_limits",
+    "monitoring_retention",
+    "monitoring_retention_size",
+    "monitoring_interval",
+    "monitoring_alert_thresholds",
+)
 def test_prometheus_is_as_wanted(stack):
     container = stack.containers("prometheus")[0]
     host = container["HostConfig"]
@@ -109,12 +117,14 @@ def test_prometheus_is_as_wanted(stack):
     assert stack.values("stack_alert_threshold") == wanted
 
 
+@pytest.mark.shows("monitoring_limits")
 @pytest.mark.parametrize("service", ["console", "container-exporter", "docker-api", "mysql-exporter", "alertmanager"])
 def test_the_others_have_their_limits(stack, service):
     host = stack.containers(service)[0]["HostConfig"]
     assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (parse_size("120M"), 60, 400_000_000)
 
 
+@pytest.mark.shows("monitoring_docker_socket")
 def test_the_engine_is_reached_by_the_path_that_is_given(stack):
     sources = {mount["Source"] for mount in stack.containers("docker-api")[0]["Mounts"]}
     assert "/run/docker.sock" in sources

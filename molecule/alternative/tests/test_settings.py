@@ -1,4 +1,7 @@
-"""Each setting that differs from its default shows where it belongs."""
+"""Each setting that differs from its default shows where it belongs.
+
+The marker ``shows`` names the settings that a test looks at; tests/unit/test_every_setting.py sees that none is left out.
+"""
 
 import json
 import re
@@ -11,66 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 from cryptography import x509
-from stack import PROJECT
-from stack_settings import parse_size, read_settings
+from stack_settings import parse_size
 
 OWN = yaml.safe_load((Path(__file__).parents[1] / "inventory/hosts.yml").read_text())["all"]["hosts"]["localhost"]
-# Settings that this scenario leaves at their defaults, and where they are tested instead.
-ELSEWHERE = {
-    "fe_image": "byo",
-    "be_image": "byo",
-    "fe_source": "reconverge",
-    "be_source": "reconverge",
-    "image_registry": "registry",
-    "watchdog_enabled": "ha",
-    "app_mode": "development",
-    "fe_source_target": "development",
-    "be_source_target": "development",
-    "monitoring_enabled": "default",
-    "stack_engine": "swarm",
-    "fe_lb_replicas": "swarm",
-    "be_lb_replicas": "swarm",
-    "swarm_address": "swarm: its machines have one address each",
-    "swarm_encrypted": "nowhere: it needs IPsec in the kernel",
-    "swarm_registry": "swarm",
-    "swarm_registry_user": "swarm",
-    "swarm_registry_password": "swarm",
-    "swarm_registry_port": "swarm",
-    "swarm_database_host": "swarm",
-    "swarm_monitoring_host": "swarm",
-    "swarm_edge_hosts": "swarm",
-    "swarm_drain_delay": "swarm",
-    "swarm_floating_address": "swarm",
-    "swarm_floating_number": "swarm",
-    "backup_repository": "recovery",
-    "backup_password": "recovery",
-    "backup_environment": "recovery",
-    "backup_keep": "recovery",
-    "backup_logs_days": "recovery",
-    "backup_schedule": "recovery",
-    "backup_logs_interval": "recovery",
-    # Rendered in the scenario default; their images can only be had from a registry.
-    "monitoring_grafana": "default",
-    "monitoring_grafana_port": "default",
-    "monitoring_grafana_password": "default",
-    "monitoring_cadvisor": "default",
-    # They reach the builds alone, which all scenarios share.
-    "image_refresh": "nowhere: it would build every image anew",
-    "image_debian_mirror": "nowhere: it needs a second mirror",
-    "image_pip_index": "nowhere: it needs a second index",
-    "image_ca_bundle": "nowhere: it needs a second bundle",
-}
-# Set for every scenario.
-SHARED = {"stack_name", "image_prefix", "http_port", "https_port", "monitoring_console_port", "monitoring_prometheus_port"}
 
 
-def test_every_other_setting_differs():
-    settings = read_settings(PROJECT)
-    assert set(settings) == set(OWN) - {"own_files"} | SHARED | set(ELSEWHERE)
-    for name in set(OWN) & set(settings):
-        assert OWN[name] != settings[name].default, name
-
-
+@pytest.mark.shows("database_dumps", "hsts_max_age", "http3_enabled")
 def test_page_comes_from_the_users_dump_over_https(stack):
     answer = stack.request(scheme="https")
     assert answer.status == 200
@@ -80,12 +29,14 @@ def test_page_comes_from_the_users_dump_over_https(stack):
     assert answer.headers["Alt-Svc"] == f'h3=":{stack.port("https")}"; ma=86400'
 
 
+@pytest.mark.shows("https_redirect")
 def test_http_is_redirected(stack):
     answer = stack.request(path="/users?x=1", headers={"Host": "shop.example.com"})
     assert answer.status == 308
     assert answer.headers["Location"] == f"https://shop.example.com:{stack.port('https')}/users?x=1"
 
 
+@pytest.mark.shows("tls_certificate", "tls_private_key")
 def test_certificate_is_the_users(stack):
     served = ssl.get_server_certificate(("127.0.0.2", stack.port("https")), timeout=5)
     names = x509.load_pem_x509_certificate(served.encode()).extensions
@@ -93,6 +44,7 @@ def test_certificate_is_the_users(stack):
     assert names.get_values_for_type(x509.DNSName) == ["shop.example.com"]
 
 
+@pytest.mark.shows("bind_address")
 def test_other_addresses_of_the_host_do_not_answer(stack):
     assert stack.address == "127.0.0.2"
     stack.address = "127.0.0.1"
@@ -103,6 +55,7 @@ def test_other_addresses_of_the_host_do_not_answer(stack):
         stack.address = "127.0.0.2"
 
 
+@pytest.mark.shows("fe_replicas", "be_replicas")
 @pytest.mark.parametrize(("tier", "number"), [("fe", 3), ("be", 4)])
 def test_every_replica_serves(stack, tier, number):
     element = {"fe": "frontend", "be": "backend"}[tier]
@@ -111,6 +64,28 @@ def test_every_replica_serves(stack, tier, number):
     assert {stack.request(scheme="https").element(element) for _ in range(40)} == names
 
 
+@pytest.mark.shows(
+    "fe_command",
+    "fe_user",
+    "fe_stop_grace_period",
+    "fe_read_only",
+    "fe_tmpfs",
+    "fe_capabilities",
+    "fe_limits",
+    "fe_memory_reservation",
+    "fe_environment",
+    "fe_port",
+    "be_command",
+    "be_user",
+    "be_stop_grace_period",
+    "be_read_only",
+    "be_tmpfs",
+    "be_capabilities",
+    "be_limits",
+    "be_memory_reservation",
+    "be_environment",
+    "be_port",
+)
 @pytest.mark.parametrize("tier", ["fe", "be"])
 def test_containers_of_a_tier_are_as_wanted(stack, tier):
     limits = OWN[f"{tier}_limits"]
@@ -132,6 +107,7 @@ def test_containers_of_a_tier_are_as_wanted(stack, tier):
         assert environment["PORT"] == str(OWN[f"{tier}_port"])
 
 
+@pytest.mark.shows("edge_limits", "edge_trusted")
 def test_edge_takes_as_much_as_it_is_told(stack):
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert stack.request("POST", "/users", scheme="https", body="x" * 9_000, headers=form).status != 413
@@ -144,6 +120,7 @@ def test_edge_takes_as_much_as_it_is_told(stack):
     assert "acl trusted src 127.0.0.1/8 127.0.0.2\n" in configuration
 
 
+@pytest.mark.shows("edge_headers", "edge_hidden_headers")
 def test_edge_adds_and_hides_headers(stack):
     headers = stack.request(scheme="https").headers
     assert headers["X-Frame-Options"] == "DENY"
@@ -153,11 +130,13 @@ def test_edge_adds_and_hides_headers(stack):
     assert stack.request().headers["Content-Security-Policy"] == "default-src 'self'; img-src * data:"
 
 
+@pytest.mark.shows("seccomp_profile")
 def test_system_calls_are_those_of_the_engine(stack):
     for container in stack.containers():
         assert container["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
 
 
+@pytest.mark.shows("fe_mounts", "be_mounts")
 def test_mounts_are_writable_only_where_wanted(stack):
     assert "shared" in stack.execute("fe", "ls", "/mnt/brought").stdout
     assert stack.execute("fe", "touch", "/mnt/brought/shared/x", check=False).returncode != 0
@@ -165,16 +144,27 @@ def test_mounts_are_writable_only_where_wanted(stack):
     stack.execute("be", "rm", "/mnt/shared/x")
 
 
+@pytest.mark.shows("be_lb_port", "be_lb_aliases")
 def test_front_ends_know_the_internal_load_balancer_by_its_other_names(stack):
     script = "import httpx; print([httpx.get(f'http://{n}:8088/healthz').status_code for n in ('be-lb', 'api', 'api.shop')])"
     assert stack.execute("fe", "python", "-c", script).stdout.strip() == "[200, 200, 200]"
 
 
+@pytest.mark.shows("database_aliases")
 def test_back_ends_know_the_database_by_its_other_name(stack):
     script = "import socket; print(socket.gethostbyname('mysql') == socket.gethostbyname('db'))"
     assert stack.execute("be", "python", "-c", script).stdout.strip() == "True"
 
 
+@pytest.mark.shows(
+    "database_settings",
+    "database_name",
+    "database_user",
+    "database_password",
+    "database_limits",
+    "database_memory_reservation",
+    "database_stop_grace_period",
+)
 def test_database_is_as_wanted(stack):
     assert stack.mysql("SELECT @@max_connections, @@innodb_buffer_pool_size").split() == ["333", str(64 * 1024 * 1024)]
     assert "GRANT ALL PRIVILEGES ON `shop`.* TO `keeper`@`%`" in stack.mysql("SHOW GRANTS FOR keeper@'%'")
@@ -185,6 +175,19 @@ def test_database_is_as_wanted(stack):
     assert stack.containers("db")[0]["Config"]["StopTimeout"] == 60
 
 
+@pytest.mark.shows(
+    "lb_limits",
+    "lb_memory_reservation",
+    "lb_stop_grace_period",
+    "lb_timeouts",
+    "lb_max_connections",
+    "lb_dns_payload",
+    "lb_discovery_interval",
+    "lb_slots",
+    "lb_health_interval",
+    "fe_health_path",
+    "be_health_path",
+)
 @pytest.mark.parametrize("service", ["fe-lb", "be-lb"])
 def test_load_balancers_are_as_wanted(stack, service):
     container = stack.containers(service)[0]
@@ -203,7 +206,9 @@ def test_load_balancers_are_as_wanted(stack, service):
         assert re.search(rf"^ +{line}$", text, re.MULTILINE), line
     assert "1-64 " in text
     assert "check inter 2000ms" in text
+    # Front ends have no path, so a connection is enough.
     assert ("option httpchk" in text) == (service == "be-lb")
+    assert (f" uri {OWN['be_health_path']} " in text) == (service == "be-lb")
 
 
 def test_front_ends_may_keep_a_connection_for_longer_than_clients(stack):
@@ -234,6 +239,7 @@ def test_front_ends_may_keep_a_connection_for_longer_than_clients(stack):
         assert inside.stdout.readline() == "200 False\n"
 
 
+@pytest.mark.shows("network_subnets", "network_driver_options")
 @pytest.mark.parametrize("network", ["data", "middle", "edge", "frontend"])
 def test_networks_are_as_wanted(stack, network):
     found = json.loads(stack.docker("network", "inspect", f"{stack.name}_{network}").stdout)[0]
@@ -243,17 +249,20 @@ def test_networks_are_as_wanted(stack, network):
         assert found["IPAM"]["Config"][0]["Subnet"] == wanted
 
 
+@pytest.mark.shows("stack_dir", "image_source")
 def test_files_are_where_wanted(stack):
     assert stack.directory.name == f"{stack.name} files"
     assert (stack.directory / "docker-compose.yml").exists()
     assert json.loads((stack.directory / "state.json").read_text())["image_source"] == "debian"
 
 
+@pytest.mark.shows("watchdog_restarts", "watchdog_window")
 def test_watchdog_has_its_limits(stack):
     settings = json.loads((stack.directory / "watchdog/settings.json").read_text())
     assert (settings["restarts"], settings["window"]) == (5, 1200)
 
 
+@pytest.mark.shows("fe_rollout_batch", "fe_drain_timeout", "be_rollout_batch", "be_drain_timeout")
 def test_replicas_would_be_changed_in_the_wanted_batches(stack):
     changed = {name: {**OWN[name], "NEW": "1"} for name in ("fe_environment", "be_environment")}
     said = " ".join(stack.playbook("site.yml", "--check", "-e", json.dumps(changed)).stdout.split())
@@ -261,6 +270,7 @@ def test_replicas_would_be_changed_in_the_wanted_batches(stack):
     assert "be: 4 would start in batches of 3, 4 would be drained, for at most 21 s, and removed." in said
 
 
+@pytest.mark.shows("stack_releases_kept")
 def test_releases_beyond_those_that_are_kept_are_gone(stack):
     environment = {**OWN["fe_environment"], "NEW": "1"}
     stack.playbook("site.yml", "-e", json.dumps({"fe_environment": environment}))

@@ -1,18 +1,29 @@
 """The containers, networks, secrets and files of a deployment."""
 
 import json
+import os
 import re
+import signal
+import ssl
 import stat
+import urllib.request
+from datetime import datetime
 
 import least_access
 import pytest
 import testinfra
-from stack import current, run
+from stack import current, run, wait_until
 
 
 @pytest.fixture(scope="module")
 def secrets(stack):
     return {path.name: path.read_text() for path in (stack.directory / "secrets/db").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def again(stack):
+    """Return what another run without changes says, in all its detail."""
+    return stack.playbook("site.yml", "--diff", "-vvv").stdout
 
 
 @pytest.mark.parametrize("service", current().model["services"])
@@ -66,9 +77,21 @@ def test_secrets_are_files_of_their_readers(stack, secrets):
     assert stat.S_IMODE(stack.directory.stat().st_mode) == 0o700
 
 
-def test_secrets_show_nowhere_else(stack, secrets):
+def test_run_prints_addresses_that_answer(stack, again):
+    (application,) = re.findall(rf"^ *{stack.name} runs at (.+)$", again, re.MULTILINE)
+    (console,) = re.findall(r"^ *Look at it: +(\S+)$", again, re.MULTILINE)
+    addresses = application.split()
+    assert [address.partition(":")[0] for address in addresses] == ["http", "https"]
+    # The certificate is nobody's whom this machine knows.
+    context = ssl._create_unverified_context()  # noqa: S323
+    for address, shown in ((addresses[0], 'id="frontend"'), (addresses[1], 'id="frontend"'), (console, "<html")):
+        with urllib.request.urlopen(address, timeout=10, context=context) as answer:  # noqa: S310 (printed by the playbook)
+            assert answer.status == 200, address
+            assert shown in answer.read().decode(), address
+
+
+def test_secrets_show_nowhere_else(stack, secrets, again):
     key = (stack.directory / "fe-lb/config/tls/site.pem.key").read_text().splitlines()[1]
-    again = stack.playbook("site.yml", "--diff", "-vvv").stdout
     places = {
         "Compose file": (stack.directory / "docker-compose.yml").read_text(),
         "output of the playbook": again,
@@ -92,7 +115,14 @@ def test_application_account_has_rights_on_its_schema_only(stack):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("innodb_flush_log_at_trx_commit", "1"), ("sync_binlog", "1"), ("log_bin", "1"), ("local_infile", "0")],
+    [
+        ("innodb_flush_log_at_trx_commit", "1"),
+        ("sync_binlog", "1"),
+        ("log_bin", "1"),
+        # Three days.
+        ("binlog_expire_logs_seconds", "259200"),
+        ("local_infile", "0"),
+    ],
 )
 def test_database_is_durable(stack, variable, value):
     assert stack.mysql(f"SELECT @@{variable}").strip() == value
@@ -103,3 +133,32 @@ def test_plain_compose_agrees_with_what_runs(stack):
     file = str(stack.directory / "docker-compose.yml")
     run("docker", "compose", "--file", file, "up", "--detach", "--wait")
     assert stack.ids() == before
+
+
+# Seconds within which the engine starts again what has ended.
+AGAIN = 3
+
+
+@pytest.mark.parametrize("name", ["fe-lb", "be-lb"])
+def test_load_balancer_that_ends_is_started_again(stack, name):
+    (before,) = stack.containers(name)
+    os.kill(before["State"]["Pid"], signal.SIGKILL)
+
+    def state():
+        return stack.containers(name)[0]["State"]
+
+    wait_until(lambda: state()["Status"] == "running" and state()["Pid"] != before["State"]["Pid"], 30)
+    # By the engine's clock, which a busy machine that looks late does not falsify.
+    ended, started = (
+        datetime.fromisoformat(state()[key][:26].rstrip("Z") + "+00:00") for key in ("FinishedAt", "StartedAt")
+    )
+    assert 0 < (started - ended).total_seconds() < AGAIN
+    assert stack.containers(name)[0]["Id"] == before["Id"]
+
+    def served():
+        try:
+            return stack.request().status == 200
+        except OSError:
+            return False
+
+    wait_until(served, 30)

@@ -12,6 +12,7 @@ from aioquic.h3.events import HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import QuicEvent
 from cryptography import x509
+from stack import changed
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def edge(stack, pki):
         "tls_private_key": str(pki["key"]),
     }
     stack.playbook("site.yml", "-e", json.dumps(settings))
-    assert "changed=0" in stack.playbook("site.yml", "-e", json.dumps(settings)).stdout
+    assert changed(stack.playbook("site.yml", "-e", json.dumps(settings)).stdout) == 0
     yield stack
     stack.playbook("site.yml")
 

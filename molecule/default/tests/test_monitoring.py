@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import yaml
-from stack import PROJECT, current, run, wait_until
+from stack import PROJECT, changed, current, run, wait_until
 
 RULES = current().directory / "prometheus/rules"
 MONITORING = ("prometheus", "console", "container-exporter", "docker-api", "mysql-exporter")
@@ -73,8 +73,8 @@ def test_memory_and_cpu_are_those_of_the_control_group(stack):
     assert usage == pytest.approx(int(found.stdout.split()[-1]), rel=0.1)
     before = stack.values('container_cpu_usage_seconds_total{service="be"}')
     name = stack.containers("be")[0]["Name"].lstrip("/")
-    stack.execute("be", "timeout", "3", "python", "-c", "while True: pass", check=False)
-    # One processor for three seconds, which is also the container's limit.
+    # Three seconds of a processor, however long they take where others need it as well.
+    stack.execute("be", "timeout", "60", "python", "-c", "import time\nwhile time.process_time() < 3: pass")
     wait_until(lambda: stack.values('container_cpu_usage_seconds_total{service="be"}')[name] - before[name] > 2, SEEN)
 
 
@@ -264,7 +264,7 @@ def test_switching_it_off_removes_it_and_leaves_the_application_alone(stack):
     assert stack.ids() == before
     networks = run("docker", "network", "ls", "--filter", f"name={stack.name}_", "--format", "{{.Name}}").stdout.split()
     assert not [name for name in networks if re.search("docker-api|container-metrics|db-metrics|monitoring", name)]
-    assert "changed=0" in stack.playbook("site.yml", "-e", "monitoring_enabled=false").stdout
+    assert changed(stack.playbook("site.yml", "-e", "monitoring_enabled=false").stdout) == 0
     stack.playbook("site.yml")
     assert containers_of(stack, APPLICATION) == before
     # What was measured before is still there.

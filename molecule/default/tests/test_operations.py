@@ -1,9 +1,11 @@
 """What a person does with a running stack: look ahead, change a load balancer, begin with an empty volume."""
 
+import re
 import shutil
 
 import pytest
-from stack import run, wait_until
+import yaml
+from stack import changed, run, wait_until
 
 pytestmark = pytest.mark.usefixtures("restored")
 
@@ -14,10 +16,34 @@ def restored(stack):
     stack.playbook("site.yml")
 
 
+def patched(text, output, name):
+    """Return a file as it would be after the difference that ``--diff`` shows of it in the output of a playbook."""
+    _, _, shown = output.partition(f"+++ after: {name}\n")
+    assert shown, f"no difference of {name} is shown"
+    before, after, place = text.splitlines(), [], 0
+    for line in shown.splitlines():
+        if hunk := re.match(r"@@ -(\d+)", line):
+            after += before[place : int(hunk[1]) - 1]
+            place = int(hunk[1]) - 1
+        elif line[:1] == "+":
+            after.append(line[1:])
+        elif line[:1] in ("-", " "):
+            assert before[place] == line[1:], "the difference is that of another file"
+            after += [before[place]] if line[0] == " " else []
+            place += 1
+        else:
+            break
+    return "\n".join(after + before[place:])
+
+
 def test_check_mode_says_what_would_change_and_changes_nothing(stack):
     before, files = stack.ids(), {p: p.read_bytes() for p in stack.directory.rglob("*") if p.is_file()}
     output = stack.playbook("site.yml", "--check", "--diff", "-e", "fe_replicas=3").stdout
-    assert '+    deploy: {"replicas": 3' in output
+    text = (stack.directory / "docker-compose.yml").read_text()
+    wanted, shown = yaml.safe_load(text), yaml.safe_load(patched(text, output, stack.directory / "docker-compose.yml"))
+    wanted["services"]["fe"]["deploy"]["replicas"] += 1
+    assert shown == wanted
+    assert wanted["services"]["fe"]["deploy"]["replicas"] == 3
     assert "fe: 1 would start in batches of 1." in output
     assert "No other container would change." in output
     assert stack.ids() == before
@@ -37,7 +63,7 @@ def test_new_setting_of_a_load_balancer_reloads_it_in_place(stack):
     before = stack.ids()
     output = stack.playbook("site.yml", "-e", "lb_health_interval=2").stdout
     assert stack.ids() == before
-    assert "changed=2" in output, "the files and the reload"
+    assert changed(output) == 2, "the files and the reload"
     wait_until(lambda: stack.request().status == 200, 5)
     stack.playbook("site.yml")
 

@@ -4,12 +4,12 @@ import re
 import subprocess
 
 import pytest
-from developer import Developer
+from developer import Developer, developers
 
 
 @pytest.fixture(scope="module")
 def developer():
-    return Developer("private")
+    return Developer(developers(engine="host", umask="0077", php=False)[0])
 
 
 def test_logs_follow_a_service(developer):
@@ -40,7 +40,7 @@ def test_shell_is_opened_in_a_service(developer, arguments, service):
     assert host in {item["Config"]["Hostname"] for item in developer.containers(service)}
 
 
-@pytest.mark.parametrize("name", ["private", "php"])
+@pytest.mark.parametrize("name", developers(engine="host", umask="0077"))
 def test_number_without_a_name_has_a_home(name):
     developer = Developer(name)
     for tier in ("fe", "be"):

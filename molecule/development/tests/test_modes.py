@@ -6,14 +6,14 @@ import stat
 import uuid
 
 import pytest
-from developer import ROOT, Developer, as_root
+from developer import ROOT, Developer, as_root, developers
 from ha import Load
 
 
 @pytest.fixture(scope="module")
 def private():
     """Hand over the developer whose files nobody else can read."""
-    return Developer("private")
+    return Developer(developers(engine="host", umask="0077", php=False)[0])
 
 
 def files_of(developer):
@@ -62,16 +62,16 @@ def shared():
     as_root("rm", "-rf", str(path))
 
 
-@pytest.mark.parametrize("name", ["private", "rootless"])
+@pytest.mark.parametrize("name", developers(umask="0077", php=False))
 def test_source_of_a_mount_that_is_missing_is_made_as_the_developer(name, shared):
     developer = Developer(name)
     source = developer.home / "uploads/new"
     settings = {"fe_mounts": [{"source": str(source), "target": "/srv/uploads"}]}
-    if name == "private":
+    if developer.engine == "host":
         settings["be_mounts"] = [{"source": str(shared), "target": "/srv/shared"}]
     developer.make("dev", arguments=f"-e '{json.dumps(settings)}'")
     developer.execute("fe", "touch", "/srv/uploads/sent")
-    own = f"webstack-{name}:webstack-{name}"
+    own = f"{developer.user}:{developer.user}"
     assert developer.run("stat", "--format=%U:%G", str(source), str(source / "sent")).stdout.split() == [own, own]
     developer.run("rm", str(source / "sent"))
 
@@ -79,7 +79,7 @@ def test_source_of_a_mount_that_is_missing_is_made_as_the_developer(name, shared
 def test_folder_of_a_group_is_shared(private, shared):
     """As the test before this one has mounted it."""
     private.execute("be", "touch", "/srv/shared/sent")
-    assert private.run("stat", "--format=%U:%G", str(shared / "sent")).stdout == "webstack-private:webstack-team\n"
+    assert private.run("stat", "--format=%U:%G", str(shared / "sent")).stdout == f"{private.user}:webstack-team\n"
     private.run("rm", str(shared / "sent"))
 
 
@@ -121,11 +121,19 @@ def test_mode_that_does_not_exist_is_refused(private):
     refused(private, "up", {"app_mode": "debug"}, "app_mode", "production, development")
 
 
-def test_service_that_becomes_another_user_is_refused_by_a_rootless_engine():
+@pytest.fixture
+def rootless():
+    """Hand over the developer with a rootless engine."""
+    return Developer(developers(engine="rootless")[0])
+
+
+@pytest.mark.user(engine="rootless")
+def test_service_that_becomes_another_user_is_refused_by_a_rootless_engine(rootless):
     settings = {"fe_capabilities": ["SETGID", "SETUID"]}
-    refused(Developer("rootless"), "dev", settings, "fe_capabilities: a service that becomes another user")
+    refused(rootless, "dev", settings, "fe_capabilities: a service that becomes another user")
 
 
-def test_folder_of_a_group_is_refused_by_a_rootless_engine(shared):
+@pytest.mark.user(engine="rootless")
+def test_folder_of_a_group_is_refused_by_a_rootless_engine(rootless, shared):
     mounts = {"be_mounts": [{"source": str(shared), "target": "/srv/shared"}]}
-    refused(Developer("rootless"), "dev", mounts, f"be_mounts: you may write in {shared} only as a member of group 12009")
+    refused(rootless, "dev", mounts, f"be_mounts: you may write in {shared} only as a member of group 12009")

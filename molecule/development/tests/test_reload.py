@@ -5,7 +5,7 @@ import statistics
 import subprocess
 
 import pytest
-from developer import Developer
+from developer import Developer, developers
 from ha import Load
 from stack import wait_until
 
@@ -36,7 +36,7 @@ ROUTES = {
 
 @pytest.fixture(scope="module")
 def developer():
-    return Developer("sample")
+    return Developer(developers(engine="host", php=False)[0])
 
 
 @pytest.fixture

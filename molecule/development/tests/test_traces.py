@@ -1,7 +1,7 @@
 """What is left on the host is the user's; the last tests, as they end with removing it."""
 
 import pytest
-from developer import DEVELOPERS, Developer
+from developer import DEVELOPERS, Developer, developers
 from stack import PROJECT, run
 
 # Of the scenario, not of the project.
@@ -33,7 +33,7 @@ def test_nothing_is_left_in_the_code(name):
     assert found <= expected
 
 
-@pytest.mark.parametrize("name", ["php", "rootless"])
+@pytest.mark.parametrize("name", developers(umask="0077"))
 def test_user_can_remove_all_of_it(name):
     developer = Developer(name)
     developer.make("down", arguments="-e remove_data=true")

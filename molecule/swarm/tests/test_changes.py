@@ -27,6 +27,11 @@ def quiet(window, capsys):
     assert not window.failed, window.describe()
 
 
+def replicas(swarm, tier):
+    """Return the tasks that run a tier."""
+    return {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
+
+
 def described(**settings):
     return ("-e", json.dumps(settings))
 
@@ -38,32 +43,38 @@ def under_load(swarm, name, *arguments):
     return window
 
 
-@pytest.mark.parametrize("replicas", [6, 2])
-def test_scaling_loses_no_request(swarm, capsys, replicas):
-    window = under_load(swarm, f"fe and be to {replicas}", *described(fe_replicas=replicas, be_replicas=replicas))
+@pytest.mark.parametrize("count", [6, 2])
+def test_scaling_loses_no_request(swarm, capsys, count):
+    window = under_load(swarm, f"fe and be to {count}", *described(fe_replicas=count, be_replicas=count))
     for tier in ("fe", "be"):
         places = swarm.places(tier)
-        assert len(places) == replicas
-        assert len(set(places)) == min(replicas, len(swarm.machines))
+        assert len(places) == count
+        assert len(set(places)) == min(count, len(swarm.machines))
     quiet(window, capsys)
 
 
+RELEASE = {"RELEASE": "2"}
+
+
 @pytest.mark.parametrize(
-    ("tier", "settings"),
+    "settings",
     [
-        ("be", {"be_environment": {"RELEASE": "2"}}),
-        ("fe", {"fe_environment": {"RELEASE": "2"}}),
-        pytest.param("fe", {"fe_command": ABRUPT}, marks=pytest.mark.long),
-        pytest.param("fe", {"fe_command": ABRUPT, "fe_environment": {"RELEASE": "2"}}, marks=pytest.mark.long),
+        {"fe_environment": RELEASE, "be_environment": RELEASE},
+        pytest.param({"be_environment": RELEASE}, marks=pytest.mark.long),
+        pytest.param({"fe_environment": RELEASE}, marks=pytest.mark.long),
+        pytest.param({"fe_command": ABRUPT}, marks=pytest.mark.long),
+        pytest.param({"fe_command": ABRUPT, "fe_environment": RELEASE}, marks=pytest.mark.long),
     ],
-    ids=["be", "fe", "fe to one that knows nothing of draining", "fe that knows nothing of draining"],
+    ids=["fe and be", "be", "fe", "fe to one that knows nothing of draining", "fe that knows nothing of draining"],
 )
-def test_rolling_a_tier_loses_no_request(swarm, capsys, tier, settings):
-    before = {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
-    window = under_load(swarm, f"roll {tier}", *described(**settings))
-    after = {task["id"] for task in swarm.services()[tier].tasks if task["runs"]}
-    assert len(after) == 2
-    assert not before & after
+def test_rolling_loses_no_request(swarm, capsys, settings):
+    tiers = sorted({name.partition("_")[0] for name in settings})
+    before = {tier: replicas(swarm, tier) for tier in tiers}
+    window = under_load(swarm, f"roll {' and '.join(tiers)}", *described(**settings))
+    for tier in tiers:
+        after = replicas(swarm, tier)
+        assert len(after) == 2
+        assert not before[tier] & after
     quiet(window, capsys)
 
 

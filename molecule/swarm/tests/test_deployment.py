@@ -1,4 +1,4 @@
-"""The stack of one host on five: spread, pinned, cleaned up, and described by the same settings."""
+"""The stack of one host on several: spread, pinned, cleaned up, and described by the same settings."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from stack import PROJECT
 from swarm import INVENTORY
 
 REPLICATED = ("fe", "be", "be-lb")
-# What the scenario says of itself: how to reach the machines, and how to keep apart from other scenarios.
-OF_THE_SCENARIO = {"stack_name", "image_prefix", "image_source", "bind_address"}
+# What the scenario says of itself: how to keep apart from other scenarios, and what each machine has.
+OF_THE_SCENARIO = {"stack_name", "image_prefix", "image_source", "bind_address", "scenario_images", "swarm_database_host"}
 
 
 def test_settings_are_those_of_one_host():

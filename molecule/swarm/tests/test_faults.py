@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from stack import wait_until
+from stack import run, wait_until
 
 # Seconds within which what a lost machine ran has to run elsewhere.
 ELSEWHERE = 60
@@ -34,16 +34,17 @@ def well(swarm, *services):
     return all(found[name].running == found[name].wanted for name in services)
 
 
-def test_a_lost_worker_loses_no_request_elsewhere(swarm, capsys):
-    worker = next(machine for machine in swarm.groups["workers"] if machine != database(swarm))
+def test_a_lost_node_loses_no_request_elsewhere(swarm, capsys):
+    # A worker where there are some.
+    lost = next(machine for machine in swarm.machines[::-1] if machine not in (database(swarm), swarm.leader()))
     # So many that it has some of each.
     swarm.deploy("-e", json.dumps({"fe_replicas": 5, "be_replicas": 5}))
-    assert worker in swarm.places("fe")
-    assert worker in swarm.places("be")
-    with swarm.load(*swarm.edges(worker)) as load, load.event(f"{worker} lost") as window:
+    assert lost in swarm.places("fe")
+    assert lost in swarm.places("be")
+    with swarm.load(*swarm.edges(lost)) as load, load.event(f"{lost} lost") as window:
         begin = time.monotonic()
-        swarm.kill(worker)
-        wait_until(lambda: worker not in swarm.places("fe") + swarm.places("be"), ELSEWHERE)
+        swarm.kill(lost)
+        wait_until(lambda: lost not in swarm.places("fe") + swarm.places("be"), ELSEWHERE)
         wait_until(lambda: well(swarm, "fe", "be", "be-lb", "fe-lb"), ELSEWHERE)
         seconds = time.monotonic() - begin
     show(window, capsys)
@@ -117,3 +118,59 @@ def test_the_node_of_the_database_is_not_let_go(swarm, tmp_path):
     assert done.returncode
     assert f"removed: {database(swarm)} keeps the database of {swarm.name}; move it first" in " ".join(done.stdout.split())
     assert swarm.whole()
+
+
+def roles(swarm):
+    """Return whether each machine is a manager or a worker, as the Swarm says."""
+    return {node["Description"]["Hostname"]: node["Spec"]["Role"] for node in swarm.nodes().values()}
+
+
+@pytest.mark.long
+def test_a_worker_becomes_a_manager_and_a_manager_a_worker(swarm, tmp_path, capsys):
+    worker = next(machine for machine in swarm.groups["workers"] if machine != database(swarm))
+    manager = next(machine for machine in swarm.groups["managers"] if machine not in (database(swarm), swarm.leader()))
+    exchanged = {worker: "manager", manager: "worker"}
+    assert {roles(swarm)[machine] for machine in exchanged} == {"manager", "worker"}
+    groups = {
+        "managers": [worker if machine == manager else machine for machine in swarm.groups["managers"]],
+        "workers": [manager if machine == worker else machine for machine in swarm.groups["workers"]],
+    }
+    with swarm.load(*swarm.edges()) as load, load.event(f"{worker} and {manager} exchanged") as window:
+        swarm.changed(tmp_path, **groups).playbook("bootstrap.yml")
+        wait_until(lambda: exchanged.items() <= roles(swarm).items())
+    show(window, capsys)
+    assert not window.failed, window.describe()
+    # And the other way round.
+    swarm.playbook("bootstrap.yml")
+    back = {worker: "worker", manager: "manager"}
+    wait_until(lambda: swarm.whole() and back.items() <= roles(swarm).items())
+    swarm.deploy()
+
+
+@pytest.mark.long
+def test_after_managers_were_lost_for_good_a_swarm_is_formed_anew_from_one_that_is_left(swarm, tmp_path):
+    """As docs/scaling.md says it; the node of the database is not among the lost ones."""
+    managers = swarm.groups["managers"]
+    left = database(swarm) if database(swarm) in managers else managers[0]
+    lost = [machine for machine in managers if machine != left]
+    swarm.kill(*lost)
+    try:
+        swarm.on(left, "docker", "swarm", "init", "--force-new-cluster", "--advertise-addr", swarm.ip(left))
+        rest = swarm.changed(tmp_path, managers=[left])
+        rest.playbook("bootstrap.yml")
+        rest.deploy()
+        assert swarm.leader() == left
+        wait_until(lambda: swarm.get(left).status == 200)
+    finally:
+        # They come back as members of nothing, so that the tests that follow find them.
+        run("docker", "start", *(f"{swarm.name}-{machine}" for machine in lost))
+        for machine in lost:
+            wait_until(lambda machine=machine: swarm.on(machine, "docker", "version", check=False).returncode == 0)
+            swarm.on(machine, "docker", "swarm", "leave", "--force")
+        for number, node in swarm.nodes().items():
+            if node["Description"]["Hostname"] in lost:
+                swarm.on(left, "docker", "node", "demote", number)
+                swarm.on(left, "docker", "node", "rm", "--force", number)
+        swarm.playbook("bootstrap.yml")
+    wait_until(swarm.whole, 240)
+    swarm.deploy()

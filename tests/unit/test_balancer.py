@@ -1,0 +1,601 @@
+"""The load balancers as the role renders them: a real HAProxy between small servers, without a stack."""
+
+import asyncio
+import contextlib
+import csv
+import http.client
+import json
+import os
+import re
+import socket
+import ssl
+import sys
+import time
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import balancer
+import pytest
+import stack_filters
+from aioquic.asyncio.client import connect
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import HeadersReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent
+from stack import PROJECT, Stack, run, wait_until
+
+PYTHON = "webstack/python:3.14-debian"
+NAME = "webstack-test-balancer"
+# Of a range for documentation, so that no network has it; the first is the gateway, as which clients on this machine appear.
+SUBNET, GATEWAY = "198.51.100.0/24", "198.51.100.1"
+CONNECTIONS, REQUESTS = 10, 20
+QUOTED = '50% of "it" costs \\ $HOME'
+# An answer of Docker's DNS holds 30 addresses, where nobody asks for more.
+CROWD = 32
+# Within so many seconds a load balancer knows of a new server, or no longer of one that is gone.
+DISCOVERY = 2
+SETTINGS = {
+    "plain": {},
+    "strict": {
+        "https_redirect": True,
+        "hsts_max_age": 300,
+        "http3_enabled": True,
+        "edge_limits": {"body": "1K", "headers": "8K", "connections": CONNECTIONS, "requests": REQUESTS},
+        "edge_trusted": [GATEWAY],
+        "edge_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "X-Quoted": QUOTED},
+        "edge_hidden_headers": ["X-Secret"],
+        "network_subnets": {"edge": SUBNET},
+        "lb_timeouts": {
+            **{
+                "connect": "1s",
+                "client": "30s",
+                "server": "30s",
+                "queue": "5s",
+                "http_request": "1s",
+                "http_keep_alive": "10s",
+            },
+            **{"fe_keep_alive": "100s", "tunnel": "1h", "check": "600ms"},
+        },
+    },
+}
+
+
+class Edge(Stack):
+    """The load balancers of one rendered folder, started by its Compose file."""
+
+    def __init__(self, name: str, directory: Path, ports: dict[str, int], pair: dict[str, str]) -> None:
+        """Know a folder, its published ports and the certificate (PEM) with its key."""
+        super().__init__(name, [])
+        self.directory, self.ports, self.pair = directory, ports, pair
+        self.address = "127.0.0.1"
+        self.before = None
+
+    def port(self, scheme: str) -> int:
+        """Return the published port of http or https."""
+        return self.ports[scheme]
+
+    def compose(self, *arguments: str) -> None:
+        """Run Compose with the rendered file."""
+        run("docker", "compose", "--file", str(self.directory / "docker-compose.yml"), *arguments)
+
+    def log(self, service: str, identity: str) -> dict:
+        """Return the line of a load balancer's log that names a request by its X-Request-ID."""
+        found = []
+
+        def look():
+            lines = run("docker", "logs", f"{self.name}-{service}-1").stdout.splitlines()
+            found[:] = [json.loads(line) for line in lines if identity in line]
+            return found
+
+        # Logs pass through the engine, so they may come a moment later.
+        wait_until(look, 10)
+        assert len(found) == 1
+        return found[0]
+
+
+def render(name, settings, folder):
+    """Write the configuration with some settings to a folder, and the certificate, which the playbook leaves out."""
+    pair = stack_filters.self_signed_certificate(["localhost"])
+    ports = {}
+    with contextlib.ExitStack() as opened:
+        for scheme in ("http", "https"):
+            probe = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+            ports[scheme] = probe.getsockname()[1]
+    own = {}
+    if settings:
+        own = {"tls_certificate": str(folder / "given.pem"), "tls_private_key": str(folder / "given.key")}
+        (folder / "given.pem").write_text(pair["certificate"])
+        (folder / "given.key").write_text(pair["key"])
+    variables = {
+        **{
+            "stack_name": f"{NAME}-{name}",
+            "image_prefix": "webstack",
+            "image_source": "debian",
+            "monitoring_enabled": False,
+        },
+        **{"http_port": ports["http"], "https_port": ports["https"], "render_dir": str(folder / "rendered")},
+        # An isolated network takes a newer engine than some that tests run on.
+        **{"network_isolated": [], **own, **settings},
+    }
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), str(PROJECT / "playbooks/render.yml")]
+    nowhere = {"DOCKER_HOST": "unix:///nowhere.sock", "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
+    run(*command, "--extra-vars", json.dumps(variables), env={**os.environ, **nowhere})
+    config = folder / "rendered/fe-lb/config"
+    (config / "tls").mkdir(exist_ok=True)
+    (config / "tls/site.pem").write_text(pair["certificate"])
+    (config / "tls/site.pem.key").write_text(pair["key"])
+    # Whoever runs the tests need not be root, and HAProxy is a user of its own.
+    for tier in ("fe-lb", "be-lb"):
+        (folder / "rendered" / tier / "run").chmod(0o777)
+    (config / "tls").chmod(0o755)
+    return Edge(f"{NAME}-{name}", folder / "rendered", ports, pair)
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """Render once for each set of settings; return a dictionary of edges that are not started."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in SETTINGS}
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(SETTINGS, pool.map(render, SETTINGS, SETTINGS.values(), folders.values()), strict=True))
+
+
+def start(name, networks, *arguments):
+    """Start a container of tests/balancer.py that has its name as host name."""
+    mount = f"--volume={PROJECT}/tests/balancer.py:/balancer.py:ro"
+    options = [f"--name={NAME}-{name}", f"--hostname={name}", "--log-driver=json-file", mount]
+    options += [f"--network=name={network}" for network in networks]
+    run("docker", "run", "--detach", *options, "--entrypoint=python", PYTHON, *("-S", "-E", "/balancer.py"), *arguments)
+
+
+def remove(*names):
+    run("docker", "rm", "--force", *(f"{NAME}-{name}" for name in names), check=False)
+
+
+def clean(edges, *names):
+    """Remove containers and then the load balancers with their networks."""
+    remove(*names)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda edge: edge.compose("down", "--timeout=0"), edges.values()))
+
+
+@pytest.fixture(scope="module")
+def edges(rendered):
+    """Start the load balancers, see what they answer without a server, then start servers a and b and the client."""
+    plain, strict = rendered["plain"], rendered["strict"]
+    names = ("a", "b", "client")
+    try:
+        clean(rendered, *names)
+        started = {plain: ["fe-lb", "be-lb"], strict: ["fe-lb"]}
+        with ThreadPoolExecutor() as pool:
+            up = ("up", "--detach", "--no-deps", "--pull=never", "--quiet-pull")
+            list(pool.map(lambda edge: edge.compose(*up, *started[edge]), started))
+            for edge in started:
+                wait_until(lambda edge=edge: serves(edge), 20)
+                edge.before = edge.request(scheme="https")
+            fronts = [f"{edge.name}_frontend,alias=fe" for edge in started]
+            inner = [
+                f"{plain.name}_{network}" for network in ("frontend", "middle", "backend", "fe-lb-metrics", "be-lb-metrics")
+            ]
+            begun = [
+                pool.submit(start, "a", fronts, "serve"),
+                pool.submit(start, "b", fronts, "serve"),
+                pool.submit(start, "client", [f"{strict.name}_edge", f"{plain.name}_edge", *inner], "serve"),
+            ]
+            for item in begun:
+                item.result()
+        for edge in started:
+            wait_until(lambda edge=edge: known(edge) == {"a", "b"}, 20)
+        yield rendered
+    finally:
+        clean(rendered, *names)
+
+
+@pytest.fixture(scope="module")
+def plain(edges):
+    return edges["plain"]
+
+
+@pytest.fixture(scope="module")
+def strict(edges):
+    return edges["strict"]
+
+
+@pytest.fixture(scope="module")
+def crowd(plain):
+    """Start many back ends; return their names."""
+    names = [f"be{number}" for number in range(CROWD)]
+    remove(*names)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda name: start(name, [f"{plain.name}_backend,alias=be"], "serve"), names))
+        yield names
+    finally:
+        remove(*names)
+
+
+@contextlib.contextmanager
+def server(edge, name):
+    """Run one more front end; yield when its container has started."""
+    remove(name)
+    try:
+        start(name, [f"{edge.name}_frontend,alias=fe"], "serve")
+        yield
+    finally:
+        remove(name)
+
+
+def serves(edge):
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return edge.request(scheme="https").status
+    return 0
+
+
+def known(edge):
+    """Return the names of the servers that answer some requests."""
+    answers = [edge.request(scheme="https") for _ in range(8)]
+    return {json.loads(answer.text)["name"] for answer in answers if answer.status == 200}
+
+
+def client(function, *arguments):
+    """Call a function of tests/balancer.py in a container, as a client with an address of its own."""
+    command = ("docker", "exec", f"{NAME}-client", "python", "-S", "-E", "/balancer.py", function, json.dumps(arguments))
+    return json.loads(run(*command).stdout)
+
+
+def requests_of(name, query):
+    """Return the methods of the requests with this query that a server has seen."""
+    seen = [json.loads(line) for line in run("docker", "logs", f"{NAME}-{name}").stdout.splitlines()]
+    return [item["method"] for item in seen if item["query"] == query]
+
+
+def addresses(container):
+    """Return the address of a container in each network, by the last part of the network's name."""
+    networks = json.loads(run("docker", "inspect", container).stdout)[0]["NetworkSettings"]["Networks"]
+    return {name.rpartition("_")[2]: value["IPAddress"] for name, value in networks.items()}
+
+
+def raw(edge, data, scheme="http"):
+    """Send bytes; return the beginning of the answer and how many seconds it took."""
+    begin = time.monotonic()
+    with connection(edge, scheme) as opened:
+        with contextlib.suppress(ConnectionError):
+            opened.sendall(data)
+        return opened.recv(1000).decode(), time.monotonic() - begin
+
+
+@contextlib.contextmanager
+def connection(edge, scheme, **limits):
+    """Open a connection, with TLS for https, on which a test can set limits such as maximum_version; yield its socket."""
+    with socket.create_connection((edge.address, edge.port(scheme)), timeout=10) as opened:
+        if scheme == "http":
+            yield opened
+            return
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        # Else the client itself refuses TLS 1.1.
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
+        for name, value in limits.items():
+            if name == "protocols":
+                context.set_alpn_protocols(value)
+            else:
+                setattr(context, name, value)
+        with context.wrap_socket(opened, server_hostname="localhost") as secured:
+            yield secured
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_http_is_redirected_to_https_with_its_path(strict, method):
+    answer = strict.request(method, "/users?a=b", headers={"Host": "localhost:1234"})
+    assert answer.status == 308
+    assert answer.headers["Location"] == f"https://localhost:{strict.port('https')}/users?a=b"
+    assert answer.headers["Strict-Transport-Security"] is None
+    assert answer.headers["Alt-Svc"] is None
+
+
+def test_https_is_insisted_on_and_http3_is_announced(strict):
+    headers = strict.request(scheme="https").headers
+    assert headers["Strict-Transport-Security"] == "max-age=300"
+    assert headers["Alt-Svc"] == f'h3=":{strict.port("https")}"; ma=86400'
+
+
+def test_http_is_served_by_default_and_nothing_is_insisted_on(plain):
+    for scheme in ("http", "https"):
+        answer = plain.request(scheme=scheme)
+        assert answer.status == 200
+        assert answer.headers["Strict-Transport-Security"] is None
+        assert answer.headers["Alt-Svc"] is None
+
+
+class Client(QuicConnectionProtocol):
+    """Sends one request over HTTP/3 and keeps the headers of the answer."""
+
+    def __init__(self, *arguments, **options) -> None:
+        """Prepare for the answer."""
+        super().__init__(*arguments, **options)
+        self.http = H3Connection(self._quic)
+        self.answered = asyncio.get_running_loop().create_future()
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        """Keep the headers."""
+        for item in self.http.handle_event(event):
+            if isinstance(item, HeadersReceived) and not self.answered.done():
+                self.answered.set_result(dict(item.headers))
+
+    async def get(self, authority: str) -> dict:
+        """Return the headers that answer ``GET /``."""
+        headers = {b":method": b"GET", b":scheme": b"https", b":authority": authority.encode(), b":path": b"/"}
+        self.http.send_headers(self._quic.get_next_available_stream_id(), list(headers.items()), end_stream=True)
+        self.transmit()
+        return await asyncio.wait_for(self.answered, 10)
+
+
+def test_http3_is_served(strict):
+    port = strict.port("https")
+
+    async def ask():
+        configuration = QuicConfiguration(alpn_protocols=H3_ALPN, is_client=True, verify_mode=ssl.CERT_NONE)
+        async with connect("127.0.0.1", port, configuration=configuration, create_protocol=Client) as opened:
+            return await opened.get(f"localhost:{port}")
+
+    headers = asyncio.run(ask())
+    assert headers[b":status"] == b"200"
+    assert headers[b"strict-transport-security"] == b"max-age=300"
+    logged = strict.log("fe-lb", headers[b"x-request-id"].decode())
+    assert (logged["version"], logged["status"]) == ("HTTP/3.0", 200)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_certificate_of_its_folder_is_served(edges, name):
+    edge = edges[name]
+    assert ssl.get_server_certificate((edge.address, edge.port("https")), timeout=5) == edge.pair["certificate"]
+
+
+@pytest.mark.parametrize(
+    ("version", "negotiated"),
+    [
+        (ssl.TLSVersion.TLSv1_1, None),
+        (ssl.TLSVersion.TLSv1_2, "TLSv1.2"),
+        (ssl.TLSVersion.TLSv1_3, "TLSv1.3"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+def test_tls_begins_with_version_1_2(plain, version, negotiated):
+    with contextlib.ExitStack() as opened:
+        if negotiated is None:
+            opened.enter_context(pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"))
+        limits = {"minimum_version": version, "maximum_version": version}
+        assert opened.enter_context(connection(plain, "https", **limits)).version() == negotiated
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(["h2", "http/1.1"], "h2"), (["http/1.1"], "http/1.1")])
+def test_http2_is_chosen_where_the_client_has_it(plain, offered, chosen):
+    with connection(plain, "https", protocols=offered) as opened:
+        assert opened.selected_alpn_protocol() == chosen
+
+
+@pytest.mark.parametrize(("name", "fits"), [("strict", 1024), ("plain", 100 * 1024 * 1024)])
+def test_body_that_is_too_large_is_refused_at_once(edges, name, fits):
+    head = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\nname="
+    answer, seconds = raw(edges[name], head.format(fits + 1).encode())
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert seconds < 0.9
+
+
+def test_body_within_the_limit_passes(strict):
+    answer = strict.request("POST", scheme="https", body=b"x" * 1024)
+    assert (answer.status, json.loads(answer.text)["body"]) == (200, 1024)
+
+
+@pytest.mark.parametrize(("name", "fits", "large"), [("strict", 7500, 9000), ("plain", 14500, 16000)])
+def test_headers_that_are_too_large_are_refused(edges, name, fits, large):
+    for size, statuses in ((fits, {200}), (large, {400, 431})):
+        request = f"GET / HTTP/1.1\r\nHost: x\r\nX-Long: {'a' * size}\r\n\r\n"
+        assert int(raw(edges[name], request.encode(), "https")[0].split()[1]) in statuses
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nname="],
+    ids=["headers", "body"],
+)
+def test_client_that_stops_amid_a_request_is_not_waited_for(strict, data):
+    answer, seconds = raw(strict, data)
+    assert answer.startswith("HTTP/1.1 408 ")
+    assert 0.9 < seconds < 3
+
+
+def test_requests_beyond_the_limit_are_refused_and_those_of_trusted_addresses_are_not_counted(strict):
+    number = 3 * REQUESTS
+    assert balancer.flood(strict.address, strict.port("http"), number)[0] == {308: number}
+    found, headers = client("flood", addresses(f"{strict.name}-fe-lb-1")["edge"], 8080, number)
+    assert set(found) == {"308", "429"}
+    # More where the flood has taken longer than the second that is counted.
+    assert found["308"] >= REQUESTS
+    assert (headers["retry-after"], headers["cache-control"]) == ("1", "no-store")
+    # Who slows down is served again.
+    wait_until(lambda: client("get", "http://" + addresses(f"{strict.name}-fe-lb-1")["edge"] + ":8080")[0] == 308, 5)
+
+
+def test_connections_beyond_the_limit_are_refused_and_those_of_trusted_addresses_are_not_counted(strict):
+    number = CONNECTIONS + 5
+    assert balancer.hold(strict.address, strict.port("http"), number) == [True] * number
+    held = client("hold", addresses(f"{strict.name}-fe-lb-1")["edge"], 8080, number)
+    assert held == [True] * CONNECTIONS + [False] * 5
+
+
+def test_headers_are_added_where_the_application_sends_none(strict, plain):
+    # First an answer of a server, then one of the load balancer itself.
+    for answer in (strict.request(scheme="https"), strict.request()):
+        headers = {name: answer.headers[name] for name in ("X-Frame-Options", "Referrer-Policy", "X-Quoted")}
+        assert headers == {"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "X-Quoted": QUOTED}
+    assert strict.request(path="/own", scheme="https").headers.get_all("X-Frame-Options") == ["SAMEORIGIN"]
+    headers = plain.request().headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert headers["Referrer-Policy"] == "strict-origin-when-cross-origin"
+
+
+def test_headers_that_tell_what_is_running_are_taken_away(strict, plain):
+    names = ("Server", "X-Powered-By", "X-Secret")
+    found = {
+        edge.name: [edge.request(path="/own", scheme="https").headers[name] for name in names] for edge in (plain, strict)
+    }
+    assert found == {plain.name: [None, None, "own"], strict.name: ["own/1.0", "own", None]}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_application_is_told_who_asks_and_nothing_that_clients_claim(plain, scheme):
+    forged = {
+        "X-Forwarded-For": "192.0.2.1",
+        "X-Forwarded-Proto": "gopher",
+        "X-Forwarded-Host": "forged.example",
+        "X-Forwarded-Port": "70",
+        "X-Forwarded-Prefix": "/forged",
+        "Forwarded": "for=192.0.2.1",
+        "X-Real-IP": "192.0.2.1",
+        "X-Request-ID": "forged",
+    }
+    answer = plain.request(scheme=scheme, headers={"Host": "site.example:81", **forged})
+    seen = [(name.lower(), value) for name, value in json.loads(answer.text)["headers"]]
+    identity = answer.headers["X-Request-ID"]
+    network = json.loads(run("docker", "network", "inspect", f"{plain.name}_edge").stdout)[0]
+    wanted = {
+        "x-forwarded-for": network["IPAM"]["Config"][0]["Gateway"],
+        "x-forwarded-proto": scheme,
+        "x-forwarded-host": "site.example:81",
+        "x-forwarded-port": str(plain.port(scheme)),
+        "x-request-id": identity,
+    }
+    assert sorted(item for item in seen if re.match("forwarded|x-", item[0])) == sorted(wanted.items())
+    assert str(uuid.UUID(identity)) == identity
+
+
+def test_log_names_each_request(plain):
+    answer = plain.request("POST", "/somewhere?secret=1", headers={"X-Request-ID": "forged"})
+    line = plain.log("fe-lb", answer.headers["X-Request-ID"])
+    logged = {name: line[name] for name in ("method", "path", "status", "backend", "retries", "request_id")}
+    wanted = {"method": "POST", "path": "/somewhere", "status": 200, "backend": "fe", "retries": 0}
+    assert logged == {**wanted, "request_id": answer.headers["X-Request-ID"]}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_people_see_a_page_while_no_server_is_there(edges, name):
+    answer = edges[name].before
+    assert (answer.status, answer.headers["Retry-After"], answer.headers["Cache-Control"]) == (503, "2", "no-store")
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.text == (PROJECT / "roles/load_balancer/files/503.html").read_text()
+    assert answer.headers["Strict-Transport-Security"] == {"strict": "max-age=300"}.get(name)
+
+
+def test_get_that_a_server_drops_is_answered_by_another(plain):
+    query = uuid.uuid4().hex
+    answers = []
+    wait_until(lambda: answers.append(plain.request(path=f"/drop/a?{query}")) or requests_of("a", query), 10)
+    assert {(answer.status, json.loads(answer.text)["name"]) for answer in answers} == {(200, "b")}
+    retried = [plain.log("fe-lb", answer.headers["X-Request-ID"])["retries"] for answer in answers]
+    wait_until(lambda: len(requests_of("a", query)) == sum(value != 0 for value in retried), 10)
+
+
+def test_post_that_a_server_drops_is_not_repeated(plain):
+    query = uuid.uuid4().hex
+    found = Counter()
+
+    def post():
+        found[plain.request("POST", f"/drop/a?{query}", body=b"x").status] += 1
+        return found[502]
+
+    wait_until(post, 10)
+    wait_until(lambda: found == Counter({502: len(requests_of("a", query)), 200: len(requests_of("b", query))}), 10)
+
+
+def test_server_that_takes_no_connection_costs_nothing(plain):
+    with server(plain, "c"):
+        wait_until(lambda: "c" in known(plain), 10)
+        wait_until(lambda: json.loads(plain.request(path="/deaf/c").text)["name"] == "c", 10)
+        # At once, before a health check has told.
+        answers = [plain.request(method) for _ in range(5) for method in ("GET", "POST")]
+        assert [answer.status for answer in answers] == [200] * 10
+        assert any(plain.log("fe-lb", answer.headers["X-Request-ID"])["retries"] for answer in answers)
+
+
+def test_server_is_found_and_left_within_two_seconds(plain):
+    with server(plain, "d"):
+        wait_until(lambda: "d" in known(plain), DISCOVERY)
+        address = addresses(f"{NAME}-d")["frontend"]
+        assert slots("fe")[address].startswith("UP")
+    # A health check alone would leave it there, as a server that is down.
+    wait_until(lambda: address not in slots("fe"), DISCOVERY)
+    wait_until(lambda: known(plain) == {"a", "b"}, 10)
+
+
+def slots(tier):
+    """Return the state of each server that a load balancer has an address of, by that address."""
+    text = client("get", f"http://metrics.{tier}-lb:8405/;csv")[2]
+    rows = csv.DictReader(text.removeprefix("# ").splitlines())
+    found = [row for row in rows if row["pxname"] == tier and row["svname"].startswith(f"{tier}-")]
+    return {row["addr"].rpartition(":")[0]: row["status"] for row in found if row["status"] != "MAINT (resolution)"}
+
+
+def test_more_servers_than_an_answer_of_the_dns_holds_are_all_found(plain, crowd):
+    found = set()
+    wait_until(lambda: found.update(client("names", "http://middle.be-lb", CROWD)) or found == set(crowd), 10)
+
+
+@pytest.mark.parametrize("given", ["named-by-the-edge", ""])
+def test_inner_load_balancer_keeps_the_name_of_a_request(plain, crowd, given):
+    wait_until(lambda: "UP" in slots("be").values(), 10)
+    mark = uuid.uuid4().hex
+    headers = {"X-Request-ID": f"{given}-{mark}"} if given else {}
+    status, _, text = client("get", f"http://middle.be-lb/{mark}", headers)
+    seen = {name.lower(): value for name, value in json.loads(text)["headers"]}["x-request-id"]
+    assert status == 200
+    assert seen == f"{given}-{mark}" if given else uuid.UUID(seen)
+    line = plain.log("be-lb", mark)
+    assert (line["status"], line["backend"]) == (200, "be")
+
+
+def test_ports_are_open_on_one_network_each(plain):
+    ports = [80, 8080, 8443, 8404, 8405]
+    for tier, wanted in {
+        "fe-lb": {"edge": [8080, 8443], "frontend": [], "fe-lb-metrics": [8405]},
+        "be-lb": {"middle": [80], "backend": [], "be-lb-metrics": [8405]},
+    }.items():
+        places = addresses(f"{plain.name}-{tier}-1")
+        found = client("listening", list(places.values()), ports)
+        assert {network: found[address] for network, address in places.items()} == wanted
+
+
+@pytest.mark.parametrize("tier", ["fe-lb", "be-lb"])
+def test_metrics_are_told(plain, tier):
+    plain.request()
+    client("get", "http://middle.be-lb")
+    metrics, latency, page = (client("get", f"http://metrics.{tier}:8405{path}") for path in ("/metrics", "/latency", "/"))
+    assert [answer[0] for answer in (metrics, latency, page)] == [200] * 3
+    assert re.search(r'^haproxy_frontend_http_requests_total\{proxy="application"} [1-9]', metrics[2], re.MULTILINE)
+    buckets = [int(value) for value in re.findall(r'_bucket\{le="[^"]+"} ([0-9]+)', latency[2])]
+    assert buckets == sorted(buckets)
+    assert re.search(r"^http_request_duration_seconds_count ([0-9]+)$", latency[2], re.MULTILINE)[1] == str(buckets[-1])
+    # Of a request that took less than the longest time that is told apart.
+    assert buckets[-2] > 0
+    assert tier in page[2]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_websocket_passes(plain, scheme):
+    # Key and its answer are the example of RFC 6455.
+    upgrade = (
+        "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    with connection(plain, scheme) as opened, opened.makefile("rb") as answer:
+        opened.sendall(upgrade.encode())
+        head = b"".join(iter(answer.readline, b"\r\n")).decode().lower()
+        assert head.startswith("http/1.1 101 ")
+        assert "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head
+        for message in (b"one", b"two"):
+            opened.sendall(message)
+            assert answer.read(3) == message

@@ -1,0 +1,122 @@
+"""The commands of the Makefile and the playbooks, as somebody runs them, where no stack is needed."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from stack import PROJECT, run
+
+PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
+MAKEFILE = (PROJECT / "Makefile").read_text()
+# What stands for Python here: it makes an environment whose programs write down how they were called.
+PYTHON = """#!/bin/bash
+[ "$1" = -c ] && exit 0
+mkdir -p "$3/bin"
+for name in pip ansible-playbook; do
+    printf '#!/bin/bash\\necho %s "$@" >> "%s"\\n' "$name" "$CALLS" > "$3/bin/$name"
+    chmod +x "$3/bin/$name"
+done
+"""
+
+
+def playbook(*arguments):
+    """Run a playbook of the checkout to its end, whatever that is."""
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    return run(PLAYBOOK, *arguments, cwd=PROJECT, env=environment, check=False)
+
+
+def test_make_alone_lists_all_targets():
+    listed = [line.split()[0] for line in run("make", "--no-print-directory", cwd=PROJECT).stdout.splitlines()]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
+    # Those are all targets that are no files.
+    assert set(listed) == set(re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.MULTILINE))
+
+
+def test_make_up_installs_ansible_into_the_environment_and_deploys(tmp_path):
+    calls, python = tmp_path / "calls", tmp_path / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    # Not what a make that runs the tests has handed down.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment["CALLS"] = str(calls)
+    command = ["make", "up", f"VENV={tmp_path}/venv", f"PYTHON={python}", "ARGS=-e fe_replicas=5"]
+    deploy = "ansible-playbook playbooks/bootstrap.yml playbooks/site.yml -e fe_replicas=5"
+    run(*command, cwd=PROJECT, env=environment)
+    install, first = calls.read_text().splitlines()
+    assert install.startswith("pip install ")
+    assert install.endswith("--requirement requirements.txt")
+    assert first == deploy
+    # What is there is not installed again.
+    run(*command, cwd=PROJECT, env=environment)
+    assert calls.read_text().splitlines() == [install, deploy, deploy]
+    assert re.search(r"^ansible==", (PROJECT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def test_make_needs_a_python_that_is_new_enough(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    done = run("make", "venv", f"VENV={tmp_path}/venv", f"PYTHON={python}", cwd=PROJECT, check=False)
+    assert done.returncode
+    assert "make needs Python 3.11 or later with venv" in done.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def named(tags):
+    """Return the tasks of site.yml that run with some tags, but for those that check the arguments of a role."""
+    output = playbook("playbooks/site.yml", "--list-tasks", f"--tags={tags}").stdout
+    names = re.findall(r"^      (.+?)\tTAGS: \[", output, re.MULTILINE)
+    assert "preflight : Check the settings and the host" in names
+    return {name for name in names if "Validating arguments" not in name}
+
+
+def test_tags_choose_parts_of_a_run():
+    images, config, everything = named("images"), named("config"), named("all")
+    assert "images : Provide the images that are missing" in images
+    # The files come with config, ...
+    written = {
+        "compose : Make the folders that are mounted",
+        "compose : Make the files that are mounted over",
+        "compose : Write what differs, once all of it is valid",
+    }
+    assert {name for name in config - images if name.startswith("compose : ")} == written
+    # ... and all that touches containers only without them.
+    touching = {
+        "compose : Converge the stack",
+        "Let the host take backups by itself",
+        "watchdog : Let the watchdog run as it is wanted",
+        "Deploy the services",
+    }
+    assert touching <= everything - config
+    assert images < config < everything
+    # A role of any part that prepares something has a task that says so in its own file; none of these converges.
+    assert not {name for name in config if name.startswith("watchdog : Let ")}
+
+
+def test_inventory_without_group_vars_is_refused(tmp_path):
+    """Before the host is asked for anything: its connection would fail."""
+    inventory = tmp_path / "hosts.yml"
+    host = {"ansible_connection": "ssh", "ansible_host": "192.0.2.1", "ansible_ssh_executable": "/bin/false"}
+    inventory.write_text(json.dumps({"all": {"hosts": {"web1": host}}}))
+    done = playbook("-i", str(inventory), "playbooks/site.yml")
+    said = " ".join(done.stdout.split())
+    assert done.returncode
+    assert f"are not loaded; put a link group_vars -> {PROJECT}/group_vars beside your inventory." in said
+    assert "UNREACHABLE" not in said
+
+
+def test_teardown_keeps_what_opens_the_backups(tmp_path):
+    """With remove_data everything else of the folder goes."""
+    folder = tmp_path / "stack"
+    password = folder / "secrets/backup/password"
+    others = ("docker-compose.yml", "fe-lb/config/haproxy.cfg", "secrets/db/database_password", ".lock")
+    for path in (*(folder / name for name in others), password):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("services: {}\n")
+    settings = {"stack_name": "webstack-test-unit-teardown", "stack_dir": str(folder), "remove_data": True}
+    done = playbook("playbooks/teardown.yml", "-e", json.dumps(settings))
+    assert done.returncode == 0, done.stdout
+    assert [path for path in folder.rglob("*") if path.is_file()] == [password]

@@ -1,0 +1,158 @@
+"""What the roles decide before they change anything, rendered from their own tasks and variables."""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import stack_filters
+from cryptography import x509
+from stack import PROJECT, run
+from wiring import HOST, holds, load, render, task, tasks
+
+IMAGE = {"registry": "haproxy:1", "debian": "webstack/haproxy:1", "context": "files/images/haproxy", "digest": "d1"}
+NAMES = {"haproxy": IMAGE, "mysql": {**IMAGE, "registry": "mysql:1", "debian": "webstack/mysql:1"}}
+SOURCE = load("roles/images/vars/main.yml")["__images_source"]
+
+
+def asked(code, present=(), **facts):
+    """Return where images come from and what is said of it, after a registry was asked for one."""
+    facts["preflight_result"] = {**HOST, "images": {name: {} for name in present}}
+    facts |= {"images_names": NAMES, "__images_asked": {"rc": code, "stderr_lines": ["trying", "no such host"]}}
+    decide = task("images", "source.yml", "Decide where images come from")["ansible.builtin.set_fact"]
+    found = {name: render(value, "images", **facts) for name, value in decide.items()}
+    say = task("images", "source.yml", "Say where images come from")["ansible.builtin.debug"]["msg"]
+    said = render(say, "images", ansible_check_mode=False, **facts, **found)
+    return render(SOURCE, "images", **facts, **found), said
+
+
+def test_images_are_built_from_debian_packages_where_no_registry_answers():
+    source, said = asked(1)
+    assert source == "debian"
+    assert said.startswith("No registry answers (no such host): images are built from Debian packages.")
+    facts = {"images_names": NAMES, "__images_found": source}
+    missing = render(load("roles/images/vars/main.yml")["__images_missing"], "images", **facts)
+    assert [(image["reference"], image["built"]) for image in missing] == [
+        ("webstack/haproxy:1", True),
+        ("webstack/mysql:1", True),
+    ]
+    # So it is kept for the next run.
+    state = load("group_vars/all/stack.yml")["compose_state"]["image_source"]
+    assert render(state, "compose", images_resolved={"source": source}) == "debian"
+
+
+@pytest.mark.parametrize(("code", "present"), [(0, ()), (1, ("haproxy:1",))], ids=["answers", "is there already"])
+def test_images_are_pulled_where_a_registry_answers(code, present):
+    source, said = asked(code, present)
+    assert source == "registry"
+    assert said.startswith("The registry answers: images are pulled from it.")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "source"),
+    [({}, "registry", "registry"), ({"image_source": "debian"}, "registry", "debian"), ({}, "debian", "debian")],
+)
+def test_deployment_stays_with_what_it_took_and_a_setting_changes_it(settings, kept, source):
+    host = {**HOST, "state": {"image_source": kept}}
+    assert render(SOURCE, "images", preflight_result=host, **settings) == source
+    asks = task("images", "main.yml", "Find out where images come from")["when"]
+    assert not holds(asks, "images", preflight_result=host, **settings)
+    assert holds(asks, "images")
+
+
+PLAY = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role:
+        name: images
+        tasks_from: debootstrap
+"""
+
+
+def test_missing_debian_base_is_named_to_somebody_who_may_not_be_root(tmp_path):
+    """The run ends with the sentence, and nobody has tried to install or build anything."""
+    host = {**HOST, "uid": 1000, "docker_socket": "/nonexistent/docker.sock"}
+    play = tmp_path / "play.yml"
+    play.write_text(PLAY)
+    # What refuses to make anybody root, in the place of sudo.
+    environment = {**os.environ, "ANSIBLE_BECOME_EXE": "/bin/false", "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"}
+    environment |= {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory/hosts.yml", str(play)]
+    done = run(*command, "-e", json.dumps({"preflight_result": host}), cwd=PROJECT, env=environment, check=False)
+    said = " ".join(done.stdout.split())
+    assert done.returncode
+    assert (
+        "image_source: no registry answers and webstack/debian:sid-slim is not on this engine; making it needs root" in said
+    )
+    assert "Install debootstrap" not in said
+
+
+def test_debian_base_is_made_before_anything_is_built_or_started():
+    names = [entry["name"] for entry in load("roles/images/tasks/provide.yml")]
+    assert names.index("Provide the Debian base") < names.index("Pull or build each image")
+    (deploy,) = (play for play in load("playbooks/site.yml") if play["name"] == "Deploy the stack")
+    roles = [entry["name"] for entry in deploy["tasks"]]
+    assert roles.index("Provide the images") < roles.index("Write the files") < roles.index("Converge the containers")
+
+
+@pytest.mark.parametrize(("mode", "given", "on"), [("production", True, True), ("development", True, False)])
+def test_watchdog_is_off_in_development(mode, given, on):
+    facts = {"app_mode": mode, "watchdog_enabled": given}
+    assert render(load("roles/watchdog/vars/main.yml")["__watchdog_enabled"], "watchdog", **facts) is on
+    arguments = task("watchdog", "run.yml", "Let the watchdog run as it is wanted")
+    assert render(arguments["stack_watchdog"]["state"], "watchdog", **facts) == ("started" if on else "stopped")
+    # One that a deployment in the other mode has left is ended.
+    before = {**HOST, "watchdog": "" if on else "1a2b3c"}
+    assert holds(arguments["when"], "watchdog", preflight_result=before, **facts)
+
+
+@pytest.mark.parametrize(
+    ("days", "state", "settings", "renewed"),
+    [
+        (29, {"certificate": "generated"}, {}, True),
+        (31, {"certificate": "generated"}, {}, False),
+        (31, {"certificate": "generated"}, {"load_balancer_renew": True}, True),
+        # Where the settings named a certificate before, what lies there is the user's.
+        (31, {"certificate": "given"}, {}, True),
+    ],
+)
+def test_generated_certificate_is_renewed_in_its_last_30_days(days, state, settings, renewed):
+    present = stack_filters.self_signed_certificate(["localhost"], days)["certificate"]
+    fact = task("load_balancer", "main.yml", "Prepare the certificate")["ansible.builtin.set_fact"]["__load_balancer_tls"]
+    found = render(fact, "load_balancer", preflight_result={**HOST, "certificate": present, "state": state}, **settings)
+    assert (found["certificate"] != present) is renewed
+    # The key of one that stays is the one that is there.
+    assert bool(found["key"]) is renewed
+    end = x509.load_pem_x509_certificate(found["certificate"].encode()).not_valid_after_utc
+    assert end > datetime.now(UTC) + timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "words"),
+    [("rollback.yml", "a Swarm keeps no releases"), ("rotate.yml", "passwords of a stack in a Swarm are not replaced")],
+)
+def test_playbook_that_a_swarm_does_not_have_is_refused_first(playbook, words):
+    plays = load(f"playbooks/{playbook}")
+    first = next(tasks(next(play["tasks"] for play in plays if "tasks" in play)))
+    check = first["ansible.builtin.assert"]
+    assert holds(check["that"], "compose")
+    assert not holds(check["that"], "compose", stack_engine="swarm")
+    assert render(check["fail_msg"], "compose").startswith(f"stack_engine: {words}")
+
+
+@pytest.mark.parametrize(
+    ("codes", "missing"),
+    [((0, 0, 0), []), ((1, 0, 0), ["engine"]), ((0, 1, 1), ["Compose v2", "buildx"])],
+    ids=["everything answers", "no engine answers", "no plugins"],
+)
+def test_engine_is_installed_where_none_answers(codes, missing):
+    install = task("docker", "main.yml", "Install what is missing")
+    names = ("__docker_engine", "__docker_compose", "__docker_buildx")
+    facts = {name: {"rc": code} for name, code in zip(names, codes, strict=True)}
+    found = render(install["vars"]["__docker_missing"], "docker", **facts)
+    assert found == missing
+    assert holds(install["when"], "docker", __docker_missing=found) is bool(missing)

@@ -1,0 +1,622 @@
+"""Wrong settings and hosts that do not fit: what is refused without Ansible, and with which sentence."""
+
+import datetime
+import os
+import re
+import socket
+from types import SimpleNamespace
+
+import pytest
+import stack_checks as checks
+import stack_filters
+import stack_preflight
+import stack_settings
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar
+from ansible.vars.manager import VariableManager
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stack import PROJECT, run
+
+MYSQL = "webstack/mysql:9.7-debian"
+NAMES = sorted(stack_settings.read_settings(PROJECT))
+# Words with which the name of a setting says that its value must not be shown.
+SECRETS = [name for name in NAMES if re.search(r"password|secret|token|webhook|private_key|environment", name)]
+SECRET = "correct-horse-battery-staple"  # noqa: S105 (of no account)
+THRESHOLDS = dict.fromkeys(checks.THRESHOLDS, 0.5)
+TIMEOUTS = dict.fromkeys(checks.TIMEOUTS, "1s")
+LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000}
+SWARM = {"stack_engine": "swarm"}
+
+
+class Project:
+    """The settings of the checkout as Ansible reads them, for the inventory that comes with it."""
+
+    def __init__(self):
+        init_plugin_loader([])
+        self.loader = DataLoader()
+        self.loader.set_basedir(str(PROJECT))
+        inventory = InventoryManager(self.loader, sources=[str(PROJECT / "inventory/hosts.yml")])
+        self.variables = VariableManager(self.loader, inventory).get_vars(host=inventory.get_host("localhost"))
+
+    def templar(self, given):
+        """Return what resolves templates while some variables are given with ``-e``."""
+        return Templar(self.loader, {**self.variables, **given})
+
+    def refusals(self, given):
+        """Return values and sentences, as the action plugin of the preflight gets them."""
+        variables, templar = {**self.variables, **given}, self.templar(given)
+        return checks.refusals(set(variables), lambda name: templar.template(variables[name]), PROJECT)
+
+    def values(self, given):
+        """Return the values of settings that are accepted."""
+        values, sentences = self.refusals(given)
+        assert not sentences
+        return values
+
+    def minimum(self):
+        """Return the oldest versions that are accepted."""
+        return {key: stack_settings.parse_version(self.variables[f"docker_{key}_minimum"]) for key in ("engine", "compose")}
+
+    def tasks(self, path):
+        """Return the tasks of a role's file, with templates that can be resolved."""
+        return self.loader.load_from_file(str(PROJECT / "roles" / path), trusted_as_template=True)
+
+
+@pytest.fixture(scope="session")
+def project():
+    return Project()
+
+
+def well_formed(sentence):
+    """Tell whether a sentence says what is wrong, then what to do, and ends."""
+    return re.fullmatch(r"\S.*\S(?:; |: did you mean |: README).*\S[.?]", sentence, re.DOTALL) is not None
+
+
+def names_a_setting(sentence):
+    """Tell whether a sentence begins with the name of a setting, or with one that is taken for it."""
+    name, end = re.match(r"(\w+)(?:\.[\w-]+)?(: | is no setting of this stack: |)", sentence).groups()
+    return name in NAMES if end == ": " else bool(end)
+
+
+WRONG = [
+    # Names.
+    ({"fe_replica": 3}, "fe_replica is no setting of this stack: did you mean fe_replicas?"),
+    ({"htp_port": 80}, "htp_port is no setting of this stack: did you mean http_port?"),
+    ({"watchdog_restart": 2}, "watchdog_restart is no setting of this stack: did you mean watchdog_restarts?"),
+    ({"monitoring_enable": True}, "monitoring_enable is no setting of this stack: did you mean monitoring_enabled?"),
+    ({"edge_qwxyzk_jjjj": 1}, "edge_qwxyzk_jjjj is no setting of this stack: README.md lists all settings."),
+    # Types and choices.
+    ({"fe_replicas": "many"}, "fe_replicas: 'many' is not a whole number"),
+    ({"fe_replicas": 2.5}, "fe_replicas: 2.5 is not a whole number"),
+    ({"be_replicas": None}, "be_replicas: None is not a whole number"),
+    ({"https_port": True}, "https_port: True is not a whole number"),
+    ({"lb_health_interval": "often"}, "lb_health_interval: 'often' is not a number"),
+    ({"http3_enabled": "perhaps"}, "http3_enabled: 'perhaps' is not true or false"),
+    ({"database_aliases": "a,b"}, "database_aliases: 'a,b' is not a list; on the command line write it as JSON"),
+    ({"fe_limits": "memory=1G"}, "fe_limits: 'memory=1G' is not a dictionary; on the command line write it as JSON"),
+    ({"be_image": ["a", "b"]}, "be_image: ['a', 'b'] is not a text"),
+    ({"image_source": "internet"}, "image_source: 'internet' is not known; use one of auto"),
+    ({"stack_engine": "kubernetes"}, "stack_engine: 'kubernetes' is not known; use one of compose, swarm"),
+    ({"app_mode": "staging"}, "app_mode: 'staging' is not known"),
+    # Replicas.
+    ({"fe_replicas": 0}, "fe_replicas: 0 replicas cannot serve"),
+    ({"be_replicas": -1}, "be_replicas: -1 replicas cannot serve"),
+    ({"fe_replicas": 201}, "fe_replicas: 201 replicas are more than the load balancer has room for (400 slots"),
+    ({"be_replicas": 11, "lb_slots": 20}, "be_replicas: 11 replicas are more than the load balancer has room for (20 slots"),
+    ({"lb_slots": 600}, "lb_slots: 600 servers do not fit into a DNS answer of 8192 bytes"),
+    # Ports and addresses.
+    ({"http_port": 70000}, "http_port: 70000 is out of range"),
+    ({"be_port": 0}, "be_port: 0 is out of range"),
+    ({"http_port": 9443, "https_port": 9443}, "https_port: 9443 is http_port as well"),
+    ({"monitoring_console_port": 9443, "https_port": 9443}, "monitoring_console_port: 9443 is https_port as well"),
+    ({"monitoring_grafana": True, "monitoring_grafana_port": 8080}, "monitoring_grafana_port: 8080 is http_port as well"),
+    ({"bind_address": "everywhere"}, "bind_address: 'everywhere' is no IP address"),
+    ({"network_subnets": {"data": "10.0.0.0/99"}}, "network_subnets: '10.0.0.0/99' for data is no address range"),
+    # Names, paths and durations.
+    ({"stack_name": "My Stack"}, "stack_name: 'My Stack' is not valid"),
+    ({"database_name": "a b"}, "database_name: 'a b' is not valid"),
+    ({"database_user": "a@b"}, "database_user: 'a@b' is not valid"),
+    ({"database_user": "root"}, "database_user: root is the server's own account"),
+    ({"database_user": "exporter"}, "database_user: exporter is the account of monitoring"),
+    ({"database_password": "a\nb"}, "database_password: what is given is not valid"),
+    ({"image_registry": "registry.example.com"}, "image_registry: 'registry.example.com' is not valid"),
+    ({"fe_user": "www-data"}, "fe_user: 'www-data' is not valid"),
+    ({"fe_health_path": "healthz"}, "fe_health_path: 'healthz' is not valid"),
+    ({"lb_stop_grace_period": "1m30s"}, "lb_stop_grace_period: '1m30s' is not valid"),
+    ({"fe_drain_timeout": "a while"}, "fe_drain_timeout: 'a while' is not valid"),
+    ({"watchdog_window": "10"}, "watchdog_window: '10' is not valid"),
+    ({"fe_rollout_batch": "0%"}, "fe_rollout_batch: '0%' is not valid"),
+    ({"be_rollout_batch": "half"}, "be_rollout_batch: 'half' is not valid"),
+    ({"be_lb_aliases": ["not a name"]}, "be_lb_aliases: 'not a name' is no host name"),
+    # Containers.
+    ({"image_build_cache": "much"}, "image_build_cache: 'much' is no size"),
+    ({"fe_limits": {"memory": "lots"}}, "fe_limits.memory: 'lots' is no size"),
+    ({"fe_limits": {"ram": "1G"}}, "fe_limits: 'ram' is no limit"),
+    ({"lb_limits": {"cpus": 0}}, "lb_limits.cpus: 0 is no positive number"),
+    ({"database_limits": {"pids": "few"}}, "database_limits.pids: 'few' is no positive number"),
+    ({"fe_limits": {"memory": "32M"}}, "fe_memory_reservation: 64M is more than fe_limits.memory, which is 32M"),
+    ({"database_memory_reservation": "-1G"}, "database_memory_reservation: '-1G' is no size"),
+    ({"monitoring_memory_reservation": "x"}, "monitoring_memory_reservation: 'x' is no size"),
+    ({"be_source_target": "srv"}, "be_source_target: 'srv' is not valid"),
+    ({"fe_environment": {"A-B": "x"}}, "fe_environment: 'A-B' is no name of a variable"),
+    ({"fe_environment": {"A": ["x"]}}, "fe_environment: A is a list; give a text or a number"),
+    ({"be_mounts": [{"source": "/srv", "target": "x"}]}, "be_mounts: the target 'x' is not absolute"),
+    ({"be_mounts": ["/srv:/x"]}, "be_mounts: '/srv:/x' is not understood"),
+    # Load balancers.
+    ({"lb_timeouts": {**TIMEOUTS, "conect": "1s"}}, "lb_timeouts: 'conect' is no timeout"),
+    ({"lb_timeouts": {**TIMEOUTS, "queue": "1 s"}}, "lb_timeouts.queue: '1 s' is no duration"),
+    ({"lb_slots": 4001, "lb_dns_payload": 65535}, "lb_slots: 4001 is out of range"),
+    ({"lb_health_interval": 61}, "lb_health_interval: 61.0 is out of range"),
+    ({"lb_dns_payload": 511, "lb_slots": 20}, "lb_dns_payload: 511 is out of range"),
+    ({"lb_discovery_interval": 0}, "lb_discovery_interval: 0.0 is out of range"),
+    ({"lb_max_connections": 1}, "lb_max_connections: 1 is out of range"),
+    ({"hsts_max_age": -1}, "hsts_max_age: -1 is out of range"),
+    ({"watchdog_restarts": -1}, "watchdog_restarts: -1 is out of range"),
+    ({"stack_releases_kept": 0}, "stack_releases_kept: 0 is out of range"),
+    ({"edge_limits": {**LIMITS, "bodies": 1}}, "edge_limits: 'bodies' is no limit"),
+    ({"edge_limits": {**LIMITS, "requests": "many"}}, "edge_limits.requests: 'many' is no number"),
+    ({"edge_limits": {**LIMITS, "body": "big"}}, "edge_limits.body: 'big' is no size"),
+    ({"edge_limits": {**LIMITS, "headers": "7K"}}, "edge_limits.headers: '7K' is out of range"),
+    ({"edge_trusted": ["proxy"]}, "edge_trusted: 'proxy' is no address"),
+    ({"edge_headers": {"X Frame": "DENY"}}, "edge_headers: 'X Frame' is no name of a header"),
+    ({"edge_headers": {"X-Frame": "a\nb"}}, "edge_headers.X-Frame: 'a\\nb' is no value of a header"),
+    ({"edge_hidden_headers": ["Server:"]}, "edge_hidden_headers: 'Server:' is no name of a header"),
+    # Monitoring and backups.
+    ({"monitoring_interval": 301}, "monitoring_interval: 301 is out of range"),
+    ({"monitoring_retention": "forever"}, "monitoring_retention: 'forever' is not valid"),
+    ({"monitoring_retention_size": "lots"}, "monitoring_retention_size: 'lots' is not valid"),
+    ({"monitoring_alert_webhook_url": "mail@example.com"}, "monitoring_alert_webhook_url: what is given is not valid"),
+    ({"monitoring_docker_socket": "docker.sock"}, "monitoring_docker_socket: 'docker.sock' is not valid"),
+    (
+        {"monitoring_alert_thresholds": {**THRESHOLDS, "error_share": 5}},
+        "monitoring_alert_thresholds.error_share: 5 is out of range; give a share",
+    ),
+    (
+        {"monitoring_alert_thresholds": {**THRESHOLDS, "backup_hours": "a day"}},
+        "monitoring_alert_thresholds.backup_hours: 'a day' is out of range; give a positive number",
+    ),
+    (
+        {"monitoring_alert_thresholds": {key: 0.5 for key in THRESHOLDS if key != "latency_p95"}},
+        "monitoring_alert_thresholds: latency_p95 is missing",
+    ),
+    ({"backup_repository": "backups"}, "backup_repository: 'backups' is not valid"),
+    ({"backup_password": "a\nb"}, "backup_password: what is given is not valid"),
+    ({"backup_schedule": "25:00"}, "backup_schedule: '25:00' is not valid"),
+    ({"backup_logs_interval": 0}, "backup_logs_interval: 0 is out of range"),
+    ({"backup_logs_days": 0}, "backup_logs_days: 0 is out of range"),
+    ({"backup_environment": {"A-B": "x"}}, "backup_environment: 'A-B' is no name of a variable"),
+    ({"backup_environment": "A=b"}, "backup_environment: what is given is not a dictionary"),
+    ({"backup_keep": {"fortnightly": 1}}, "backup_keep: 'fortnightly' is no period"),
+    ({"backup_keep": {"daily": 0}}, "backup_keep.daily: 0 is no number of backups"),
+    ({"backup_keep": {}}, "backup_keep: with nothing in it no backup would be kept"),
+    # One host or several.
+    ({"fe_lb_replicas": 2}, "fe_lb_replicas: 2 load balancers of a tier need several hosts"),
+    ({"be_lb_replicas": 101, **SWARM}, "be_lb_replicas: 101 is out of range"),
+    ({"app_mode": "development", **SWARM}, "app_mode: development is for the machine that has the code"),
+    ({"network_driver_options": {"a": "b"}, **SWARM}, "network_driver_options: they are for bridges of one host"),
+    ({"backup_schedule": "03:30", **SWARM}, "backup_schedule: no host of a Swarm takes backups by itself"),
+    ({"swarm_registry": "r.example.com/"}, "swarm_registry: 'r.example.com/' is not valid"),
+    ({"swarm_registry_user": "a:b"}, "swarm_registry_user: 'a:b' is not valid"),
+    ({"swarm_registry_password": "a\nb"}, "swarm_registry_password: what is given is not valid"),
+    ({"swarm_registry_port": 0}, "swarm_registry_port: 0 is out of range"),
+    ({"swarm_drain_delay": 0}, "swarm_drain_delay: 0 is out of range"),
+    ({"swarm_floating_number": 256}, "swarm_floating_number: 256 is out of range"),
+    ({"swarm_floating_address": "10.0.0.100"}, "swarm_floating_address: '10.0.0.100' is no address with its range"),
+    ({"swarm_floating_address": "edge/24"}, "swarm_floating_address: 'edge/24' is no address with its range"),
+    # Files on the controller.
+    ({"fe_source": "nowhere"}, f"fe_source: the folder {PROJECT}/nowhere does not exist"),
+    ({"fe_source": "~nobody-of-that-name/fe"}, f"fe_source: the folder {PROJECT}/~nobody-of-that-name/fe does not exist"),
+    ({"be_source": "data/sql"}, f"be_source: {PROJECT}/data/sql has no Dockerfile"),
+    ({"database_dumps": ["nowhere.sql"]}, f"database_dumps: the file {PROJECT}/nowhere.sql does not exist"),
+    ({"database_dumps": ["README.md"]}, f"database_dumps: {PROJECT}/README.md is no dump"),
+    ({"seccomp_profile": "nowhere.json"}, f"seccomp_profile: {PROJECT}/nowhere.json cannot be read"),
+    ({"seccomp_profile": "README.md"}, f"seccomp_profile: {PROJECT}/README.md is no JSON"),
+    (
+        {"seccomp_profile": "roles/monitoring/files/grafana/webstack.json"},
+        f"seccomp_profile: {PROJECT}/roles/monitoring/files/grafana/webstack.json has no defaultAction",
+    ),
+]
+
+
+def test_settings_of_the_project_are_accepted(project):
+    values, sentences = project.refusals({})
+    assert sentences == []
+    assert sorted(values) == NAMES
+    # Templates are resolved.
+    assert values["lb_timeouts"]["check"] == "600ms"
+
+
+@pytest.mark.parametrize(("given", "words"), WRONG, ids=[words for _, words in WRONG])
+def test_wrong_setting_is_refused(project, given, words):
+    (sentence,) = project.refusals(given)[1]
+    assert sentence.startswith(words)
+    assert well_formed(sentence)
+    assert names_a_setting(sentence)
+
+
+def test_all_wrong_settings_are_named_at_once(project):
+    given = {"fe_replica": 3, "fe_replicas": "many", "http_port": 0, "be_source": "nowhere", "stack_name": "a b"}
+    sentences = project.refusals(given)[1]
+    assert sorted(re.match(r"\w+", sentence)[0] for sentence in sentences) == sorted(given)
+
+
+def test_settings_that_are_not_loaded_are_refused_without_a_look_at_the_others():
+    def read(name):
+        raise AssertionError(f"{name} is read")
+
+    values, (sentence,) = checks.refusals({"ansible_host", *NAMES[2:]}, read, PROJECT)
+    assert values == {}
+    assert sentence.startswith(f"{NAMES[0]} and 1 other settings are not loaded; put a link group_vars ->")
+    assert well_formed(sentence)
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory):
+    """Return the paths of certificates and keys, good and bad, by what they are."""
+    folder = tmp_path_factory.mktemp("pki")
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+
+    def certificate(begin, end):
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        builder = builder.serial_number(1).not_valid_before(begin).not_valid_after(end)
+        return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    def private(value, encryption):
+        return value.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+    plain = serialization.NoEncryption()
+    content = {
+        "valid": certificate(now - day, now + day),
+        "expired": certificate(now - 9 * day, now - day),
+        "future": certificate(now + day, now + 9 * day),
+        "key": private(key, plain),
+        "other_key": private(other, plain),
+        "closed_key": private(key, serialization.BestAvailableEncryption(b"phrase")),
+        "garbage": b"this is no PEM\n",
+    }
+    for item, data in content.items():
+        (folder / item).write_bytes(data)
+    return {item: folder / item for item in (*content, "nowhere")}
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "words"),
+    [
+        ("valid", "", "tls_private_key: missing beside tls_certificate"),
+        ("", "key", "tls_certificate: missing beside tls_private_key"),
+        ("valid", "other_key", "tls_private_key: .* does not belong to tls_certificate"),
+        ("valid", "closed_key", "tls_private_key: .* is protected by a passphrase"),
+        ("valid", "garbage", "tls_private_key: .* holds no PEM private key"),
+        ("valid", "nowhere", "tls_private_key: .* cannot be read"),
+        ("expired", "key", "tls_certificate: .* expired on "),
+        ("future", "key", "tls_certificate: .* is not valid before "),
+        ("garbage", "key", "tls_certificate: .* holds no PEM certificate"),
+        ("nowhere", "key", "tls_certificate: .* cannot be read"),
+    ],
+)
+def test_wrong_certificate_is_refused(project, pki, certificate, key, words):
+    given = {"tls_certificate": str(pki.get(certificate, "")), "tls_private_key": str(pki.get(key, ""))}
+    (sentence,) = project.refusals(given)[1]
+    assert re.match(words, sentence)
+    assert well_formed(sentence)
+    assert names_a_setting(sentence)
+
+
+def test_a_good_certificate_is_accepted(project, pki):
+    assert project.refusals({"tls_certificate": str(pki["valid"]), "tls_private_key": str(pki["key"])})[1] == []
+
+
+def test_a_private_key_in_the_place_of_its_path_is_not_shown(project, pki):
+    (sentence,) = project.refusals({"tls_certificate": str(pki["valid"]), "tls_private_key": pki["key"].read_text()})[1]
+    assert sentence.startswith("tls_private_key: the value is PEM text")
+    assert well_formed(sentence)
+    assert not any(line in sentence for line in pki["key"].read_text().split())
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("value", [[SECRET], {"KEY": [SECRET]}, f"KEY={SECRET}\nx"], ids=["list", "dictionary", "lines"])
+def test_no_sentence_shows_a_secret(project, name, value):
+    sentences = project.refusals({name: value})[1]
+    # A list is wrong for each of them.
+    assert sentences or not isinstance(value, list)
+    assert SECRET not in str(sentences)
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.lists(st.text(max_size=9), max_size=2)
+# No file can have a NUL in its name.
+TEXTS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)
+
+
+# How long one example takes says nothing on a machine that does other things as well.
+@settings(deadline=None)
+@given(given=st.dictionaries(st.sampled_from(NAMES), VALUES | TEXTS, max_size=5))
+def test_every_sentence_names_its_setting_and_says_what_to_do(project, given):
+    for sentence in project.refusals(given)[1]:
+        assert well_formed(sentence)
+        assert names_a_setting(sentence)
+
+
+CLIENT = """#!/bin/sh
+case "$1 $2" in
+"info --format") {info};;
+"compose version") {compose};;
+esac
+"""
+
+
+@pytest.fixture
+def look(monkeypatch, tmp_path):
+    """Return a function that runs the module of the preflight with a client of its own, and returns what it found.
+
+    ``engine`` and ``compose`` are the versions that the client tells; it fails where there is none.
+    """
+    (tmp_path / "socket").touch()
+    client = tmp_path / "docker"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def found(engine="25.0.0", compose="v2.26.0", **parameters):
+        info = f"""echo '["{engine}", []]'""" if engine else "echo 'Cannot connect to the Docker daemon' >&2; exit 1"
+        client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1"))
+        client.chmod(0o755)
+        given = {"project_dir": str(PROJECT), "stack_name": "shop", "stack_dir": str(tmp_path / "shop")}
+        given |= {"docker_socket": str(tmp_path / "socket"), **parameters}
+        results = []
+
+        def module(argument_spec, **_):
+            defaults = {name: option.get("default") for name, option in argument_spec.items()}
+            return SimpleNamespace(params={**defaults, **given}, exit_json=lambda **result: results.append(result))
+
+        monkeypatch.setattr(stack_preflight, "AnsibleModule", module)
+        stack_preflight.main()
+        # A machine on which nothing lacks.
+        return {**results[0], "memory": 2**36, "scheduler": "systemd"}
+
+    return found
+
+
+@pytest.fixture
+def judged(project, look):
+    """Return a function that judges a host: settings, and either what the module looks at or what it has found."""
+
+    def sentences(given=None, found=None, **parameters):
+        values = project.values({"database_password": SECRET, **(given or {})})
+        told = checks.check_host(values, {**look(**parameters), **(found or {})}, project.minimum())
+        assert all(map(well_formed, told))
+        assert SECRET not in str(told)
+        return told
+
+    return sentences
+
+
+def test_a_host_with_the_oldest_versions_is_accepted(judged):
+    assert judged() == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "words"),
+    [
+        ({"engine": "20.10.24"}, "Docker Engine 20.10.24 is too old; upgrade it to 25.0.0 or later."),
+        ({"compose": "2.20.0"}, "Docker Compose 2.20.0 is too old; upgrade it to 2.26.0 or later."),
+        ({"compose": ""}, "Docker Compose v2 is missing; "),
+        ({"engine": ""}, "The engine does not answer (Cannot connect to the Docker daemon); start it"),
+        ({"engine": "", "compose": ""}, "The engine does not answer ("),
+    ],
+)
+def test_old_or_missing_programs_are_refused(judged, versions, words):
+    (sentence,) = judged(**versions)
+    assert sentence.startswith(words)
+
+
+def test_host_without_a_client_is_refused(judged, monkeypatch):
+    monkeypatch.setattr(stack_preflight.subprocess, "Popen", lambda argv, **_: open_nothing(argv[0]))
+    (sentence,) = judged()
+    assert sentence.startswith("The engine does not answer (docker: No such file or directory); start it, or install one")
+
+
+def open_nothing(program):
+    """Fail as a program does that is not installed."""
+    raise FileNotFoundError(2, "No such file or directory", program)
+
+
+MOUNT = {"source": "/nowhere", "target": "/x"}
+DEVELOPMENT = {"app_mode": "development"}
+# Settings, what the module looks at, what it has found besides, and the sentence.
+HOSTS = [
+    (
+        {"fe_replicas": 200, "fe_memory_reservation": "1G", "fe_limits": {"memory": "1G"}},
+        {},
+        {},
+        "fe_replicas: all containers are counted with 201.2 GiB of memory and the host can give 57.6 GiB; lower fe_replicas",
+    ),
+    ({"be_replicas": 199}, {}, {"memory": 2**31}, "be_replicas: all containers are counted with"),
+    ({"backup_schedule": "03:30"}, {}, {"scheduler": ""}, "backup_schedule: this host has neither systemd nor cron"),
+    (
+        {"monitoring_docker_socket": "/nowhere"},
+        {"docker_socket": "/nowhere"},
+        {},
+        "monitoring_docker_socket: /nowhere does not exist on the host",
+    ),
+    (
+        {"fe_mounts": [MOUNT]},
+        {"mounts": [{"setting": "fe_mounts", **MOUNT}]},
+        {},
+        "fe_mounts: the source /nowhere does not exist on the host; create it first.",
+    ),
+    (
+        DEVELOPMENT,
+        {"mounts": [{"setting": "be_source", **MOUNT}]},
+        {},
+        "be_source: app_mode is development and /nowhere is not on the host",
+    ),
+    (
+        DEVELOPMENT,
+        {},
+        {"mounts": [{"setting": "fe_source", **MOUNT, "exists": True, "lost_group": 44}]},
+        "fe_source: you may write in /nowhere only as a member of group 44",
+    ),
+    (
+        {**DEVELOPMENT, "be_capabilities": ["CAP_SETUID"]},
+        {},
+        {"mapping": "rootless"},
+        "be_capabilities: a service that becomes another user (SETUID, SETGID) is not you to a rootless engine",
+    ),
+    (
+        {"stack_name": "shop"},
+        {},
+        {"containers": [{"service": "db"}], "stack_dir": "/srv/shop"},
+        "The database of shop is there, but its passwords are not in /srv/shop/secrets (stack_dir)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "looked", "found", "words"), HOSTS, ids=[words[:60] for *_, words in HOSTS])
+def test_host_that_does_not_fit_is_refused(judged, given, looked, found, words):
+    (sentence,) = judged(given, found, **looked)
+    assert sentence.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("given", "looked", "found"),
+    [
+        # Prometheus, which asks the engine, is not there.
+        ({"monitoring_enabled": False}, {"docker_socket": "/nowhere"}, {}),
+        ({}, {}, {"scheduler": ""}),
+        # In development the folder is made, as the user.
+        ({**DEVELOPMENT, "fe_mounts": [MOUNT]}, {"mounts": [{"setting": "fe_mounts", **MOUNT}]}, {}),
+        ({**DEVELOPMENT, "be_capabilities": ["CAP_SETUID"]}, {}, {"mapping": "userns"}),
+        ({"be_capabilities": ["CAP_SETUID"]}, {}, {"mapping": "rootless"}),
+        ({}, {}, {"containers": [{"service": "db"}], "secrets_complete": True}),
+    ],
+)
+def test_host_that_fits_in_spite_of_it_is_accepted(judged, given, looked, found):
+    assert judged(given, found, **looked) == []
+
+
+def port_of(kind, listens=True):
+    """Return a socket of loopback that is bound, and its port."""
+    taken = socket.socket(socket.AF_INET, kind)
+    taken.bind(("127.0.0.1", 0))
+    if listens and kind == socket.SOCK_STREAM:
+        taken.listen()
+    return taken, taken.getsockname()[1]
+
+
+def test_port_of_another_process_is_refused(judged):
+    taken, port = port_of(socket.SOCK_STREAM)
+    with taken:
+        asked = {"setting": "http_port", "address": "127.0.0.1", "port": port, "protocol": "tcp"}
+        (sentence,) = judged({"http_port": port}, ports=[asked])
+    assert sentence.startswith(f"http_port: port {port} of 127.0.0.1 is taken by ")
+    assert sentence.endswith(f" (process {os.getpid()}); stop that or choose another port.")
+
+
+def test_port_of_udp_that_is_taken_is_refused(judged):
+    taken, port = port_of(socket.SOCK_DGRAM)
+    with taken:
+        asked = {"setting": "https_port", "address": "127.0.0.1", "port": port, "protocol": "udp"}
+        assert judged({"http3_enabled": True}, ports=[asked]) == [
+            f"https_port: port {port} of 127.0.0.1 is taken; stop that or choose another port."
+        ]
+
+
+def test_address_of_another_machine_is_refused(judged):
+    asked = {"setting": "http_port", "address": "240.0.0.1", "port": 9080, "protocol": "tcp"}
+    (sentence,) = judged({"bind_address": "240.0.0.1"}, ports=[asked])
+    assert sentence.startswith("http_port: bind_address 240.0.0.1 is no address of this host; give one of its own")
+
+
+def test_port_that_is_free_is_accepted(judged):
+    taken, port = port_of(socket.SOCK_STREAM, listens=False)
+    taken.close()
+    assert judged({}, ports=[{"setting": "http_port", "address": "127.0.0.1", "port": port, "protocol": "tcp"}]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "unknown"),
+    [
+        ({"network_subnets": {"dta": "10.0.0.0/24"}}, "dta"),
+        ({"network_subnets": {"monitoring": "10.0.0.0/24"}, "monitoring_enabled": False}, "monitoring"),
+        ({"network_subnets": {"data": "10.0.0.0/24"}}, ""),
+    ],
+)
+def test_address_range_of_an_unknown_network_is_refused(project, given, unknown):
+    check = project.tasks("network/tasks/main.yml")[0]["ansible.builtin.assert"]
+    templar = project.templar(given)
+    assert templar.evaluate_conditional(check["that"]) is not bool(unknown)
+    sentence = templar.template(check["fail_msg"])
+    assert sentence.startswith(f"network_subnets: {unknown} is no network of the stack; use edge, frontend, ")
+    assert well_formed(sentence)
+
+
+@pytest.mark.parametrize(
+    ("pulled", "known", "refused"),
+    [(1, [], True), (0, [], False), (1, ["shop/fe:1"], False)],
+    ids=["away", "pulled", "kept"],
+)
+def test_image_that_is_nowhere_is_refused(project, pulled, known, refused):
+    (task,) = (task for task in project.tasks("images/tasks/pull.yml") if "ansible.builtin.fail" in task)
+    given = {
+        "image": {"reference": "shop/fe:1", "setting": "fe_image"},
+        "__images_pulled": {"rc": pulled, "stderr_lines": ["trying", "no such host"]},
+        "images_host": {"images": {name: {} for name in known}},
+    }
+    templar = project.templar(given)
+    assert all(map(templar.evaluate_conditional, task["when"])) is refused
+    sentence = templar.template(task["ansible.builtin.fail"]["msg"])
+    assert sentence.startswith("fe_image: the image shop/fe:1 is neither on the host nor can it be pulled (no such host); ")
+    assert well_formed(sentence)
+
+
+KEPT = "its data is untouched; deploy under another stack_name"
+VOLUMES = {
+    "empty": ("true", ""),
+    "own": ("""touch mysql.ibd; echo '{"upgrade_history":[{"version":"9.0.0"}]}' > mysql_upgrade_history""", ""),
+    "postgresql": ("echo 17 > PG_VERSION", f"holds a PostgreSQL database and the stack's is MySQL; {KEPT}"),
+    "mariadb": ("touch aria_log_control ibdata1", f"holds a MariaDB database and the stack's is MySQL; {KEPT}"),
+    "newer": (
+        """touch mysql.ibd; echo '{"upgrade_history":[{"version":"99.1.0"}]}' > mysql_upgrade_history""",
+        "was written by MySQL 99.1.0 and the server of this deployment is 9.",
+    ),
+    "half": (
+        "touch mysql.ibd .initialization-incomplete",
+        "is only half initialised, because its first start was interrupted",
+    ),
+    "foreign": ("touch holiday.jpg", f"holds something else than a MySQL database; {KEPT}"),
+}
+
+
+@pytest.fixture
+def volume():
+    name = "webstack-test-unit-refusals_database"
+    run("docker", "volume", "rm", "--force", name)
+    run("docker", "volume", "create", name)
+    yield name
+    run("docker", "volume", "rm", "--force", name)
+
+
+@pytest.mark.parametrize("kind", VOLUMES)
+def test_data_volume_is_judged_by_what_is_in_it(project, volume, kind):
+    content, words = VOLUMES[kind]
+    fill = ("--rm", "--network=none", "--user=0", f"--volume={volume}:/data", "--workdir=/data", "--entrypoint=bash")
+    run("docker", "run", *fill, MYSQL, "-c", content)
+    # What the role runs, as Ansible would: the very command of its task.
+    task = project.tasks("database/tasks/volume.yml")[0]
+    given = {"database_host": {"run_options": []}, "database_stack_name": volume.removesuffix("_database")}
+    command = project.templar({**given, "database_image": MYSQL, **task["vars"]})
+    sentence = stack_filters.data_volume_problem(
+        run(*command.template(task["ansible.builtin.command"]["argv"])).stdout, volume
+    )
+    if words:
+        assert sentence.startswith(f"The volume {volume} {words}")
+        assert well_formed(sentence)
+    else:
+        assert sentence == ""

@@ -1,0 +1,201 @@
+"""Settings that no scenario can show by what they do: the value reaches the argument that it is meant for.
+
+They would build every image anew, or need a second mirror, index or bundle, IPsec in the kernel or a host with several
+addresses.
+"""
+
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+import stack_settings
+import swarm_networks
+import yaml
+from wiring import HOST, PROJECT, holds, load, render, render_template, task
+
+PLATFORM = {"registry": "haproxy:1", "debian": "webstack/haproxy:1", "context": "files/images/haproxy", "digest": "d1"}
+APPLICATION = {"registry": "web/fe:2", "debian": "web/fe:2", "context": "data/fe", "digest": "d2", "application": True}
+PYTHON = {"registry": "python:3", "debian": "webstack/python:3", "context": "files/images/python", "digest": "d3"}
+NAMES = {"haproxy": PLATFORM, "fe": APPLICATION, "python": PYTHON}
+
+
+def build(image, **settings):
+    """Return the arguments of the module that builds an image."""
+    facts = {"image_source": "debian", "images_names": NAMES, "ansible_connection": "local"}
+    facts["__images_ca_bundle"] = {"stat": {"exists": True}}
+    arguments = task("images", "build.yml", "Build the image")["community.docker.docker_image_build"]
+    return render(arguments, "images", **{**facts, "image": {**image, "reference": image["debian"]}, **settings})
+
+
+def test_image_refresh_takes_everything_anew():
+    present = {image["debian"]: {"labels": {"webstack.context": image["digest"]}} for image in NAMES.values()}
+    facts = {"image_source": "debian", "images_names": NAMES, "preflight_result": {**HOST, "images": present}}
+    base = task("images", "base.yml", "Make the Debian base")["when"]
+    for refresh, names in ((False, []), (True, ["haproxy", "python", "fe"])):
+        missing = render(load("roles/images/vars/main.yml")["__images_missing"], "images", image_refresh=refresh, **facts)
+        assert [image["name"] for image in missing] == names
+        assert build(PLATFORM, image_refresh=refresh)["nocache"] is refresh
+        assert holds(base, "images", image_refresh=refresh, __images_base_found={"rc": 0}) is refresh
+
+
+def test_image_debian_mirror_comes_before_that_of_the_host():
+    arguments = task("images", "debootstrap.yml", "Run debootstrap")["ansible.builtin.command"]["argv"]
+    facts = {"__images_root": {"path": "/root-of-it"}, "__images_mirror": {"stdout_lines": ["http://host/debian"]}}
+    assert render(arguments, "images", **facts)[-1] == "http://host/debian"
+    assert render(arguments, "images", image_debian_mirror="http://mine/debian", **facts)[-1] == "http://mine/debian"
+
+
+def test_image_pip_index_is_an_argument_of_builds_with_pip(monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://environment/simple")
+    assert build(APPLICATION)["args"]["PIP_INDEX_URL"] == "https://environment/simple"
+    assert build(APPLICATION, image_pip_index="https://mine/simple")["args"]["PIP_INDEX_URL"] == "https://mine/simple"
+    assert "PIP_INDEX_URL" not in build(APPLICATION, image_pip_index="")["args"]
+    assert "PIP_INDEX_URL" not in build(PLATFORM)["args"]
+
+
+@pytest.mark.parametrize("context", ["data/fe", "data/be", "files/images/monitoring"])
+def test_image_pip_index_is_taken_by_the_builds(context):
+    """What a Dockerfile does not declare after FROM, a build leaves out."""
+    stage = (PROJECT / context / "Dockerfile").read_text().partition("\nFROM ")[2]
+    before, install, _ = stage.partition("pip install")
+    assert install
+    assert re.search(r"^ARG PIP_INDEX_URL\b", before, re.MULTILINE), f"{context}/Dockerfile has no ARG PIP_INDEX_URL"
+
+
+def test_image_ca_bundle_is_a_secret_of_each_build():
+    secret = {"id": "ca-bundle", "type": "file", "src": "/mine.pem"}
+    for image in (PLATFORM, APPLICATION):
+        assert build(image, image_ca_bundle="/mine.pem")["secrets"] == [secret]
+    assert build(PLATFORM, __images_ca_bundle={"stat": {"exists": False}})["secrets"] == []
+    for file in ("provide.yml", "helper.yml"):
+        look = task("images", file, "Look for the certificate authorities")["ansible.builtin.stat"]
+        assert render(look, "images", image_ca_bundle="/mine.pem") == {"path": "/mine.pem"}
+        assert render(look, "images", image_ca_bundle="") == {"path": "/nonexistent"}
+
+
+def names(**settings):
+    """Return how the images are called."""
+    return render(
+        task("images", "name.yml", "Name the images")["ansible.builtin.set_fact"]["images_names"], "images", **settings
+    )
+
+
+def test_images_are_built_from_fe_source_and_be_source(tmp_path):
+    found = names(fe_source=str(tmp_path / "one"), be_source="data/fe", stack_name="web")
+    assert (found["fe"]["context"], found["be"]["context"]) == (str(tmp_path / "one"), "data/fe")
+    assert found["be"]["registry"].startswith("web/be:")
+
+
+def test_fe_image_and_be_image_come_before_a_build():
+    found = names(fe_image="mine/front:1", be_image="mine/back", image_registry="mirror:5000/")
+    assert found["fe"]["registry"] == found["fe"]["debian"] == "mirror:5000/mine/front:1"
+    assert found["be"]["debian"] == "mirror:5000/mine/back:latest"
+    assert found["haproxy"]["registry"] == "mirror:5000/haproxy:3.2"
+    assert not any("context" in found[tier] for tier in ("fe", "be"))
+
+
+@pytest.mark.parametrize(
+    ("role", "setting", "name"),
+    [
+        ("frontend", "fe_source_target", "Describe the front end"),
+        ("backend", "be_source_target", "Describe the back end"),
+    ],
+)
+def test_source_target_says_where_the_code_is_mounted(role, setting, name):
+    developer = {"user": "1000:1000", "groups": [], "umask": "0022"}
+    start = {"entrypoint": [], "command": ["serve"], "user": ""}
+    facts = {"preflight_result": {**HOST, "developer": developer}, "images_resolved": {"starts": {"fe": start, "be": start}}}
+    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"{role}_volumes"]
+    source = setting.removesuffix("_target")
+    (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})
+    assert (mount["source"], mount["target"], mount["read_only"]) == ("/code", "/app", False)
+    assert render(fact, role, **facts, **{setting: ""}) == []
+
+
+def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
+    waiting = {
+        "Let the load balancers take over their configuration before containers change": "haproxy_converge",
+        "Change the containers piece by piece": "compose_rollout",
+        "Wait until all of it is healthy": "compose_wait",
+        "Bring the load balancers to their configuration and wait for all servers": "haproxy_converge",
+    }
+    for name, module in waiting.items():
+        assert render(task("compose", "converge.yml", name)[module]["timeout"], "compose", stack_wait_timeout=77) == 77
+    bound = task("compose", "converge.yml", "Keep this release for a rollback")["stack_release"]["build_cache"]
+    assert render(bound, "compose", image_build_cache="3G") == 3 * 2**30
+    assert render(bound, "compose", image_build_cache="0") == 0
+
+
+def test_monitoring_memory_reservation_is_counted():
+    values = {name: setting.default for name, setting in stack_settings.read_settings(PROJECT).items()}
+    values["monitoring_memory_reservation"] = "1G"
+    without = stack_settings.memory_needed(values)
+    values["monitoring_memory_reservation"] = "3G"
+    assert stack_settings.memory_needed(values) - without == 2 * 2**30
+    assert stack_settings.memory_needed({**values, "monitoring_enabled": False}) == without - 2**30
+
+
+def test_monitoring_grafana_password_is_the_secret_of_grafana():
+    fact = task("monitoring", "main.yml", "Describe monitoring")["ansible.builtin.set_fact"]["monitoring_secrets"]
+    given = {"monitoring_grafana_password": "mine"}
+    assert render(fact, "monitoring", **given) == {}
+    assert render(fact, "monitoring", **given, monitoring_grafana=True) == {"grafana_password": "mine"}
+
+
+@pytest.mark.parametrize("name", ["Begin the Swarm", "Read how others join it", "Join the Swarm"])
+def test_swarm_address_is_what_nodes_advertise(name):
+    advertised = task("swarm", "join.yml", name)["community.docker.docker_swarm"]["advertise_addr"]
+    assert render(advertised, "swarm", swarm_address="eth1") == "eth1"
+    assert render(advertised, "swarm") == "(omitted)"
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_swarm_encrypted_is_an_option_of_each_network(monkeypatch, encrypted):
+    arguments = task("swarm", "networks.yml", "Make the networks between the hosts")["swarm_networks"]
+    facts = {"network_definitions": {"edge": {"internal": False}, "data": {"internal": True}}, "swarm_encrypted": encrypted}
+    parameters = render({**arguments, "stack": "web"}, "swarm", **facts)
+    made = {}
+
+    def run_command(command, **_):
+        if command[:3] == ["docker", "network", "create"]:
+            made[command[-1]] = command
+        if command[:3] == ["docker", "network", "ls"]:
+            return 0, " ".join(made), ""
+        ranges = {"IPAM": {"Config": [{"Subnet": "10.0.1.0/24"}]}}
+        return 0, json.dumps([{"Name": name, **ranges} for name in made]), ""
+
+    result = {}
+    module = SimpleNamespace(params=parameters, check_mode=False, run_command=run_command, exit_json=result.update)
+    monkeypatch.setattr(swarm_networks, "AnsibleModule", lambda **_: module)
+    swarm_networks.main()
+    assert result["made"] == ["edge", "data"]
+    assert [("encrypted" in command) for command in made.values()] == [encrypted] * 2
+
+
+def test_swarm_encrypted_needs_a_kernel_that_can_do_it():
+    checks = task("swarm", "places.yml", "Check where the parts shall be")["loop"]
+    (good,) = [check["good"] for check in checks if "IPsec" in check["problem"]]
+    assert render(good, "swarm", swarm_encrypted=True, __swarm_esp={"rc": 1}) is False
+    assert render(good, "swarm", swarm_encrypted=True, __swarm_esp={"rc": 0}) is True
+    assert render(good, "swarm", __swarm_esp={"skipped": True}) is True
+
+
+def test_swarm_registry_port_is_published_and_known_to_each_node():
+    names = {"certificate": "c", "key": "k", "accounts": "a"}
+    facts = {"swarm_registry_port": 5055, "stack_name": "web", "__swarm_registry_names": names}
+    text = render_template("registry.yml.j2", "swarm", **facts, swarm_images={"registry": "registry:2"}, ansible_managed="")
+    (port,) = yaml.safe_load(text)["services"]["registry"]["ports"]
+    assert (port["published"], port["target"], port["mode"]) == (5055, 5000, "host")
+    for name in ("Ask whether the engine knows the registry", "Let the engine know the registry"):
+        known = task("swarm", "known.yml", name)["swarm_node"]
+        assert render({key: known[key] for key in ("name", "port")}, "swarm", **facts) == {
+            "name": "registry.web.internal",
+            "port": 5055,
+        }
+    described = task("swarm", "registry.yml", "Describe the registry")["ansible.builtin.set_fact"]["__swarm_registry"][
+        "name"
+    ]
+    assert render(described, "swarm", **facts) == "registry.web.internal:5055"
+    forgotten = task("swarm", "forget.yml", "Forget its certificate")["ansible.builtin.file"]["path"]
+    assert render(forgotten, "swarm", **facts) == "/etc/docker/certs.d/registry.web.internal:5055"
