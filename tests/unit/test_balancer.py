@@ -19,6 +19,7 @@ from pathlib import Path
 import balancer
 import pytest
 import stack_filters
+import yaml
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
@@ -29,8 +30,22 @@ from stack import PROJECT, Stack, run, wait_until
 
 PYTHON = "webstack/python:3.14-debian"
 NAME = "webstack-test-balancer"
-# Of a range for documentation, so that no network has it; the first is the gateway, as which clients on this machine appear.
-SUBNET, GATEWAY = "198.51.100.0/24", "198.51.100.1"
+# Of ranges for documentation, which no network has, and which the engine need not choose from its own few. Not the addresses
+# that other tests take for nobody's.
+SUBNETS = {
+    "plain": {
+        "edge": "192.0.2.32/27",
+        "frontend": "192.0.2.64/27",
+        "fe-lb-metrics": "192.0.2.96/27",
+        "middle": "192.0.2.128/27",
+        "be-lb-metrics": "192.0.2.160/27",
+        "backend": "192.0.2.192/26",
+    },
+    "strict": {"edge": "198.51.100.32/27", "frontend": "198.51.100.64/27", "fe-lb-metrics": "198.51.100.96/27"},
+}
+# As which clients on this machine appear: the first address of the edge.
+GATEWAYS = {"plain": "192.0.2.33", "strict": "198.51.100.33"}
+STARTED = {"plain": ["fe-lb", "be-lb"], "strict": ["fe-lb"]}
 CONNECTIONS, REQUESTS = 10, 20
 QUOTED = '50% of "it" costs \\ $HOME'
 # An answer of Docker's DNS holds 30 addresses, where nobody asks for more.
@@ -44,10 +59,9 @@ SETTINGS = {
         "hsts_max_age": 300,
         "http3_enabled": True,
         "edge_limits": {"body": "1K", "headers": "8K", "connections": CONNECTIONS, "requests": REQUESTS},
-        "edge_trusted": [GATEWAY],
+        "edge_trusted": [GATEWAYS["strict"]],
         "edge_headers": {"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "X-Quoted": QUOTED},
         "edge_hidden_headers": ["X-Secret"],
-        "network_subnets": {"edge": SUBNET},
         "lb_timeouts": {
             **{
                 "connect": "1s",
@@ -64,11 +78,12 @@ SETTINGS = {
 
 
 class Edge(Stack):
-    """The load balancers of one rendered folder, started by its Compose file."""
+    """The load balancers of one rendered folder, started by its Compose file, or as much of it as concerns them."""
 
-    def __init__(self, name: str, directory: Path, ports: dict[str, int], pair: dict[str, str]) -> None:
-        """Know a folder, its published ports and the certificate (PEM) with its key."""
-        super().__init__(name, [])
+    def __init__(self, label: str, directory: Path, ports: dict[str, int], pair: dict[str, str]) -> None:
+        """Know the settings, plain or strict, a folder, its published ports and the certificate (PEM) with its key."""
+        super().__init__(f"{NAME}-{label}", [])
+        self.label = label
         self.directory, self.ports, self.pair = directory, ports, pair
         self.address = "127.0.0.1"
         self.before = None
@@ -79,7 +94,7 @@ class Edge(Stack):
 
     def compose(self, *arguments: str) -> None:
         """Run Compose with the rendered file."""
-        run("docker", "compose", "--file", str(self.directory / "docker-compose.yml"), *arguments)
+        run("docker", "compose", "--file", str(self.directory / "load-balancers.json"), *arguments)
 
     def log(self, service: str, identity: str) -> dict:
         """Return the line of a load balancer's log that names a request by its X-Request-ID."""
@@ -118,11 +133,16 @@ def render(name, settings, folder):
         },
         **{"http_port": ports["http"], "https_port": ports["https"], "render_dir": str(folder / "rendered")},
         # An isolated network takes a newer engine than some that tests run on.
-        **{"network_isolated": [], **own, **settings},
+        **{"network_isolated": [], "network_subnets": SUBNETS[name], **own, **settings},
     }
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(PROJECT / "playbooks/render.yml")]
     nowhere = {"DOCKER_HOST": "unix:///nowhere.sock", "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
     run(*command, "--extra-vars", json.dumps(variables), env={**os.environ, **nowhere})
+    model = yaml.safe_load((folder / "rendered/docker-compose.yml").read_text())
+    model["services"] = {service: model["services"][service] for service in STARTED[name]}
+    model["networks"] = {network: model["networks"][network] for network in SUBNETS[name]}
+    model["secrets"] = model["volumes"] = {}
+    (folder / "rendered/load-balancers.json").write_text(json.dumps(model))
     config = folder / "rendered/fe-lb/config"
     (config / "tls").mkdir(exist_ok=True)
     (config / "tls/site.pem").write_text(pair["certificate"])
@@ -131,7 +151,7 @@ def render(name, settings, folder):
     for tier in ("fe-lb", "be-lb"):
         (folder / "rendered" / tier / "run").chmod(0o777)
     (config / "tls").chmod(0o755)
-    return Edge(f"{NAME}-{name}", folder / "rendered", ports, pair)
+    return Edge(name, folder / "rendered", ports, pair)
 
 
 @pytest.fixture(scope="session")
@@ -164,29 +184,24 @@ def clean(edges, *names):
 @pytest.fixture(scope="module")
 def edges(rendered):
     """Start the load balancers, see what they answer without a server, then start servers a and b and the client."""
-    plain, strict = rendered["plain"], rendered["strict"]
     names = ("a", "b", "client")
     try:
         clean(rendered, *names)
-        started = {plain: ["fe-lb", "be-lb"], strict: ["fe-lb"]}
         with ThreadPoolExecutor() as pool:
-            up = ("up", "--detach", "--no-deps", "--pull=never", "--quiet-pull")
-            list(pool.map(lambda edge: edge.compose(*up, *started[edge]), started))
-            for edge in started:
-                wait_until(lambda edge=edge: serves(edge), 20)
+            list(pool.map(lambda edge: edge.compose("up", "--detach", "--pull=never"), rendered.values()))
+            for edge in rendered.values():
+                wait_until_begun(edge)
                 edge.before = edge.request(scheme="https")
-            fronts = [f"{edge.name}_frontend,alias=fe" for edge in started]
-            inner = [
-                f"{plain.name}_{network}" for network in ("frontend", "middle", "backend", "fe-lb-metrics", "be-lb-metrics")
-            ]
+            fronts = [f"{edge.name}_frontend,alias=fe" for edge in rendered.values()]
+            everywhere = [f"{edge.name}_{network}" for edge in rendered.values() for network in SUBNETS[edge.label]]
             begun = [
                 pool.submit(start, "a", fronts, "serve"),
                 pool.submit(start, "b", fronts, "serve"),
-                pool.submit(start, "client", [f"{strict.name}_edge", f"{plain.name}_edge", *inner], "serve"),
+                pool.submit(start, "client", everywhere, "serve"),
             ]
             for item in begun:
                 item.result()
-        for edge in started:
+        for edge in rendered.values():
             wait_until(lambda edge=edge: known(edge) == {"a", "b"}, 20)
         yield rendered
     finally:
@@ -227,10 +242,18 @@ def server(edge, name):
         remove(name)
 
 
-def serves(edge):
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        return edge.request(scheme="https").status
-    return 0
+def wait_until_begun(edge):
+    """Wait until a load balancer answers; else fail with what it has said."""
+
+    def answers():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return edge.request(scheme="https").status
+        return 0
+
+    try:
+        wait_until(answers, 20)
+    except AssertionError:
+        pytest.fail(run("docker", "logs", "--tail=20", f"{edge.name}-fe-lb-1").stderr)
 
 
 def known(edge):
@@ -450,21 +473,20 @@ def test_headers_that_tell_what_is_running_are_taken_away(strict, plain):
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_application_is_told_who_asks_and_nothing_that_clients_claim(plain, scheme):
     forged = {
-        "X-Forwarded-For": "192.0.2.1",
+        "X-Forwarded-For": "203.0.113.9",
         "X-Forwarded-Proto": "gopher",
         "X-Forwarded-Host": "forged.example",
         "X-Forwarded-Port": "70",
         "X-Forwarded-Prefix": "/forged",
-        "Forwarded": "for=192.0.2.1",
-        "X-Real-IP": "192.0.2.1",
+        "Forwarded": "for=203.0.113.9",
+        "X-Real-IP": "203.0.113.9",
         "X-Request-ID": "forged",
     }
     answer = plain.request(scheme=scheme, headers={"Host": "site.example:81", **forged})
     seen = [(name.lower(), value) for name, value in json.loads(answer.text)["headers"]]
     identity = answer.headers["X-Request-ID"]
-    network = json.loads(run("docker", "network", "inspect", f"{plain.name}_edge").stdout)[0]
     wanted = {
-        "x-forwarded-for": network["IPAM"]["Config"][0]["Gateway"],
+        "x-forwarded-for": GATEWAYS["plain"],
         "x-forwarded-proto": scheme,
         "x-forwarded-host": "site.example:81",
         "x-forwarded-port": str(plain.port(scheme)),

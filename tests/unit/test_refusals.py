@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from stack import PROJECT, run
 
@@ -336,8 +336,6 @@ VALUES = st.none() | st.booleans() | st.integers() | st.lists(st.text(max_size=9
 TEXTS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=20)
 
 
-# How long one example takes says nothing on a machine that does other things as well.
-@settings(deadline=None)
 @given(given=st.dictionaries(st.sampled_from(NAMES), VALUES | TEXTS, max_size=5))
 def test_every_sentence_names_its_setting_and_says_what_to_do(project, given):
     for sentence in project.refusals(given)[1]:

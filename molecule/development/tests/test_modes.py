@@ -8,6 +8,10 @@ import uuid
 import pytest
 from developer import ROOT, Developer, as_root, developers
 from ha import Load
+from stack import GATE
+
+# Requests per second; in the gate another scenario runs beside this one.
+RATE = 10 if GATE else 50
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def test_changing_the_mode_rolls_and_touches_neither_data_nor_code(private):
     files, code = files_of(private), {str(path) for path in private.code.values()}
     assert users_of(private) == {f"{private.uid}:{private.uid}"}
     assert code <= mounts_of(private)
-    with Load(private, rate=50) as load, load.event("modes") as window:
+    with Load(private, rate=RATE) as load, load.event("modes") as window:
         private.make("up")
         # What the images were built from could be read by the developer alone.
         assert users_of(private) == {"10001:10001"}

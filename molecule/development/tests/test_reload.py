@@ -7,9 +7,9 @@ import subprocess
 import pytest
 from developer import Developer, developers
 from ha import Load
-from stack import wait_until
+from stack import GATE, wait_until
 
-TIMES = 10
+TIMES = 4 if GATE else 10
 # Seconds.
 LIMIT = 2
 # Seconds that code may need to be loaded, and be waited for.
