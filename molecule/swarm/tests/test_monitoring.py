@@ -62,5 +62,6 @@ def test_status_names_nodes_and_services(swarm):
     for machine in swarm.machines:
         assert f"{machine}: " in text
     assert f"{swarm.leader()}: leader, ready, active" in text
-    assert f"fe: 2 of 2 on {', '.join(swarm.places('fe'))}" in text
+    places = swarm.places("fe")
+    assert f"fe: {len(places)} of {len(places)} on {', '.join(places)}" in text
     assert "All is well." in text
