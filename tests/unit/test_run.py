@@ -49,7 +49,7 @@ def test_change_concerns_the_scenarios_of_its_paths(runner, paths, expected):
     assert runner.concerned(paths) == expected
 
 
-@pytest.mark.parametrize("path", ["roles/compose/tasks/main.yml", "requirements.txt", "molecule/shared/machines.yml"])
+@pytest.mark.parametrize("path", ["roles/compose/tasks/main.yml", "requirements.txt", "molecule/shared/tasks/machines.yml"])
 def test_change_of_what_all_use_concerns_every_scenario(runner, path):
     assert runner.concerned([path]) == runner.scenarios()
 
