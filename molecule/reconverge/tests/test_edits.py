@@ -1,4 +1,4 @@
-"""Each edit touches what it concerns and nothing else, and a second run has nothing to do.
+"""Each edit touches what it concerns and nothing else, loses no request, and a second run has nothing to do.
 
 Edits of different services share a run, so what has happened to a service still tells which edit did it.
 """
@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ha import Load
 from stack import PROJECT, changed, run
 from stack_haproxy import ask, version
 
 EDITS = yaml.safe_load((PROJECT / "tests/edits.yml").read_text())["edits"]
 RUNS = {number: [edit for edit in EDITS if edit["run"] == number] for number in sorted({edit["run"] for edit in EDITS})}
+# Requests per second, which the sample answers easily.
+RATE = 20
 SERVICES = (
     "fe-lb",
     "fe",
@@ -84,6 +87,11 @@ def names(edits):
     return " + ".join(edit["name"].replace("`", "") for edit in edits)
 
 
+def loses_nothing(edits):
+    """Tell whether edits leave the one database and the one load balancer of each kind where they are."""
+    return not any(edit["touches"].get(service) == "recreated" for edit in edits for service in ("db", "fe-lb", "be-lb"))
+
+
 def test_edits_of_a_run_touch_different_services():
     for edits in RUNS.values():
         touched = Counter(service for edit in edits for service in edit["touches"])
@@ -103,8 +111,10 @@ def test_edits_touch_what_they_concern(stack, settings, edits):
             with (brought(stack) / edit["append"]["file"]).open("a") as file:
                 file.write(edit["append"]["line"] + "\n")
     before = State(stack)
-    stack.playbook("site.yml", "-e", json.dumps(settings))
+    with Load(stack, rate=RATE) as load, load.event(names(edits)) as window:
+        stack.playbook("site.yml", "-e", json.dumps(settings))
     found = before.changes(State(stack))
+    assert not loses_nothing(edits) or not window.failed, window.describe()
     wrong = []
     for edit in edits:
         for service, what in edit["touches"].items():
