@@ -142,4 +142,5 @@ def test_all_of_it_is_in_force(stack, settings):
     assert stack.containers("be")[0]["Config"]["Image"] == f"{stack.name}/be:1.0"
     assert stack.mysql("SELECT @@max_connections").strip() == "400"
     assert len(stack.containers("fe")) == 2
-    assert "Ada Lovelace" in stack.request().text
+    assert stack.request().status == 200
+    assert stack.mysql("SELECT name FROM app.users WHERE email = 'ada@example.com'").strip() == "Ada Lovelace"
