@@ -564,7 +564,9 @@ def slots(tier):
 
 def test_more_servers_than_an_answer_of_the_dns_holds_are_all_found(plain, crowd):
     found = set()
-    wait_until(lambda: found.update(client("names", "http://middle.be-lb", CROWD)) or found == set(crowd), 10)
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: found.update(client("names", "http://middle.be-lb", CROWD)) or found == set(crowd), 10)
+    assert found == set(crowd), f"{len(found)} of {len(crowd)} servers of be answer"
 
 
 @pytest.mark.parametrize("given", ["named-by-the-edge", ""])

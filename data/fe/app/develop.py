@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import html
 import json
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 HEALTH_PATH = "/healthz"
+# Seconds within which an editor that has emptied a file is expected to have written it.
+WRITTEN = 0.5
 
 Application = Callable[[dict, Callable, Callable], Awaitable[None]]
 
@@ -45,4 +48,6 @@ try:
 except Exception:
     # Whatever is wrong with the code, its author shall see it.
     traceback.print_exc()
+    # The file may be half written: who finishes it within this time has it loaded by the next process, and no fault shows.
+    time.sleep(WRITTEN)
     app = fault_page(traceback.format_exc())

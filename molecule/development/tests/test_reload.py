@@ -102,6 +102,17 @@ def test_code_that_takes_long_to_load_is_waited_for(developer, tier, main):
 
 
 @pytest.mark.parametrize("tier", ["fe", "be"])
+def test_file_that_is_written_in_two_steps_shows_no_fault(developer, tier, main):
+    path, text = main
+    with Load(developer, rate=20) as requests, requests.event("save") as window:
+        # Half of it stays for longer than changes are collected before the code is loaded.
+        script = 'printf %s "$1" >"$0"; sleep 0.2; cat >>"$0"'
+        developer.run("sh", "-c", script, str(path), text[: len(text) // 2], input=text[len(text) // 2 :])
+    assert developer.read(path) == text
+    assert not window.failed, window.describe()
+
+
+@pytest.mark.parametrize("tier", ["fe", "be"])
 def test_code_that_is_never_loaded_is_given_up_for_what_is_saved_next(developer, tier, main):
     path, text = main
     replicas = [item["Id"] for item in developer.containers(tier)]

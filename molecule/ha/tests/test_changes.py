@@ -187,18 +187,21 @@ def test_request_of_a_replica_that_is_cut_off_is_answered_by_another(events, tie
     events.until_started_again(container)
 
 
-def test_release_before_comes_back(stack, events):
+def test_release_before_comes_back(stack, events, capsys):
     def releases():
         return {
             variable for c in stack.containers("fe") for variable in c["Config"]["Env"] if variable.startswith("RELEASE=")
         }
 
     before = releases()
-    events.roll("fe")
-    assert releases() == {f"RELEASE={events.release}"} != before
-    stack.playbook("rollback.yml", "-e", json.dumps(events.settings))
-    assert releases() == before
+    with Load(stack) as load, load.event("roll fe and roll it back") as window:
+        events.roll("fe")
+        assert releases() == {f"RELEASE={events.release}"} != before
+        stack.playbook("rollback.yml", "-e", json.dumps(events.settings))
+        assert releases() == before
     events.until_all_serve(5)
+    show(capsys, window)
+    assert not window.failed, window.describe()
 
 
 def test_run_that_is_killed_is_finished_by_the_next_one(stack, events):
