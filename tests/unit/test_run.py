@@ -80,8 +80,8 @@ def test_memory_keeps_what_steps_took_and_what_waits(runner, memory):
     first.keep([runner.Result("unit", True, 41.6), runner.Result("ha (full)", True, 300.2)])
     second = memory()
     assert (second.seconds, second.waiting) == ({"unit": 42, "ha (full)": 300}, ["swarm"])
-    # What this run did not do keeps its figure.
-    second.keep([runner.Result("unit", True, 50)])
+    # What this run did not do keeps its figure, and so does what failed, perhaps early.
+    second.keep([runner.Result("unit", True, 50), runner.Result("ha (full)", False, 3)])
     assert memory().seconds == {"unit": 50, "ha (full)": 300}
 
 
