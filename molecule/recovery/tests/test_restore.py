@@ -109,7 +109,6 @@ def test_age_of_the_backup_is_a_metric(stack):
 
 
 def test_everything_is_lost_and_comes_back_as_of_a_time(stack):
-    stack.playbook("backup.yml")
     add(stack, "after-backup")
     # Several binary logs have to be replayed.
     stack.mysql("FLUSH BINARY LOGS")

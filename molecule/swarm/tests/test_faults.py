@@ -1,6 +1,7 @@
 """Lost machines: what runs goes on, what was lost starts elsewhere, and any manager can deploy."""
 
 import json
+import re
 import time
 
 import pytest
@@ -13,6 +14,16 @@ ELSEWHERE = 60
 def show(window, capsys):
     with capsys.disabled():
         print(f" [{window.describe()}]", end="")
+
+
+def slow(swarm):
+    """Return what load balancers have logged of requests that took longer than three seconds, for a message."""
+    found = []
+    for service in ("fe-lb", "be-lb"):
+        command = ("timeout", "20", "docker", "service", "logs", "--raw", "--tail", "3000", f"{swarm.name}_{service}")
+        lines = swarm.on(swarm.manager(), *command, check=False).stdout.splitlines()
+        found += [f"{service}: {line}" for line in lines if re.search(r'"total_ms":"?[0-9]{5}|"total_ms":"?[3-9][0-9]{3}', line)]
+    return "\n".join(found)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +62,7 @@ def test_a_lost_node_loses_no_request_elsewhere(swarm, capsys):
     with capsys.disabled():
         print(f" [all replicas elsewhere after {seconds:.1f} s]", end="")
     assert window.requests
-    assert not window.failed, window.describe()
+    assert not window.failed, f"{window.describe()}\n{slow(swarm)}"
 
 
 def test_a_lost_leader_stops_no_request_and_another_manager_deploys(swarm, capsys):
