@@ -8,8 +8,10 @@ module: stack_preflight
 short_description: Check the settings of a stack and the host it goes to
 description:
   - Checks every setting on the controller, then looks at the host, and fails with one sentence for
-    each problem before anything is changed. Never changes anything.
+    each problem before anything is changed.
   - The checks stand in C(module_utils/stack_checks.py).
+  - Before it looks at the host it takes the stack for the run, which has it until C(ansible-playbook) ends, however that
+    comes. Another run waits for O(lock_timeout) seconds, and is told who has it. Nothing else is changed.
 options:
   project_dir:
     description: The checkout, on the controller. Relative paths in settings start there.
@@ -39,6 +41,22 @@ options:
     description: Check the settings and leave the host alone.
     type: bool
     default: false
+  lock_only:
+    description: Take the stack for the run, and check nothing.
+    type: bool
+    default: false
+  lock_timeout:
+    description: Seconds to wait for another run on the same stack.
+    type: float
+    default: 180
+  changes_containers:
+    description: Whether the run changes containers, so that the watchdog restarts none meanwhile.
+    type: bool
+    default: true
+  run:
+    description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
+    type: dict
+    default: {}
   images:
     description: Names of images to look up on the host.
     type: list
@@ -72,7 +90,7 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Changes nothing in any mode.
+    description: Changes nothing, and takes no lock.
   diff_mode:
     support: none
     description: Changes nothing, so there is nothing to show.
@@ -156,6 +174,11 @@ stack_dir:
   description: Absolute path of the option O(stack_dir).
   returned: always
   type: str
+lock:
+  description: The C(other) run that has the stack, empty if this one has it; whether it is C(new) that it does, and
+    whether the folder was C(made) for that.
+  returned: always
+  type: dict
 state:
   description: What the last run left for this one, from C(state.json).
   returned: always
@@ -223,7 +246,7 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, outdated_services, read_images, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
-from ansible.module_utils.stack_lock import holder  # noqa: E402
+from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
 from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
@@ -451,6 +474,23 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def lock(module: AnsibleModule, stack_dir: Path) -> dict:
+    """Take the stack for the run and return what came of it, as ``lock`` above; the module ends here if that is nothing."""
+    parameters = module.params
+    if not parameters["run"]:
+        return {"other": {}, "new": False, "made": False}
+    found = {"made": not stack_dir.exists(), "new": running(stack_dir).get("id") != parameters["run"]["id"]}
+    try:
+        found["other"] = claim(stack_dir, parameters["run"], parameters["lock_timeout"])
+    except OSError as error:
+        module.fail_json(
+            msg=f"stack_dir: {stack_dir} cannot be written ({error.strerror}); make it this user's own, or name another one."
+        )
+    if found["other"] or parameters["lock_only"]:
+        module.exit_json(changed=False, stack_dir=str(stack_dir), lock=found)
+    return found
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -462,6 +502,10 @@ def main() -> None:
             "engine_minimum": {"type": "str", "required": True},
             "compose_minimum": {"type": "str", "required": True},
             "settings_only": {"type": "bool", "default": False},
+            "lock_only": {"type": "bool", "default": False},
+            "lock_timeout": {"type": "float", "default": 180},
+            "changes_containers": {"type": "bool", "default": True},
+            "run": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
@@ -474,6 +518,7 @@ def main() -> None:
     parameters = module.params
     name = parameters["stack_name"]
     stack_dir = Path(parameters["stack_dir"]).resolve()
+    taken = lock(module, stack_dir)
     commands = Commands()
     commands.start("engine", "docker", "info", "--format", "[{{json .ServerVersion}}, {{json .SecurityOptions}}]")
     commands.start("compose", "docker", "compose", "version", "--short")
@@ -503,6 +548,7 @@ def main() -> None:
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
+        "lock": taken,
         "mapping": mapped,
         "seccomp": any("name=seccomp" in option for option in security or []),
         "scheduler": scheduler(),

@@ -279,3 +279,31 @@ def test_watchdog_can_be_switched_off(stack, events):
     assert not running()
     events.apply()
     assert running()
+
+
+def passwords(stack):
+    """Return the generated passwords, by their file."""
+    folder = stack.directory / "secrets"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [2, 5])
+@pytest.mark.parametrize("first", [True, False], ids=["first deployment", "later"])
+def test_runs_at_once_come_one_after_the_other(stack, events, number, first):
+    if first:
+        stack.playbook("teardown.yml", "-e", "remove_data=true")
+        before = None
+    else:
+        before = passwords(stack)
+    replicas = [2 + index % 2 for index in range(number)]
+    with ThreadPoolExecutor(number) as pool:
+        runs = list(pool.map(lambda wanted: events.apply(check=False, fe_replicas=wanted), replicas))
+    for done in runs:
+        assert done.returncode == 0 or "Another run holds the stack: site.yml" in " ".join(done.stdout.split()), done.stdout
+    assert any(done.returncode == 0 for done in runs)
+    assert before in (None, passwords(stack))
+    found = passwords(stack)
+    events.apply()
+    assert passwords(stack) == found
+    assert changed(events.apply().stdout) == 0
+    assert stack.request("/").status == 200
