@@ -232,21 +232,26 @@ certificate:
 """
 
 import contextlib  # noqa: E402
-import errno  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
 import re  # noqa: E402
-import socket  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import list_command, outdated_services, read_images, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import (  # noqa: E402
+    list_command,
+    outdated_services,
+    read_images,
+    read_list,
+    read_published,
+)
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
+from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
 from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
@@ -277,51 +282,6 @@ class Commands:
             process.kill()
             return 124, "", f"no answer within {timeout:g} s"
         return process.returncode, output, errors
-
-
-def listener(port: int) -> str:
-    """Return `` by NAME (process N)`` for the process that listens on a TCP port, as far as it may be seen."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            # Fields of proc(5): local address, state (0A: listening), inode of the socket.
-            if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A":
-                inodes.add(f"socket:[{fields[9]}]")
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(str(entry.readlink()) in inodes for entry in (process / "fd").iterdir()):
-                return f" by {(process / 'comm').read_text().strip()} (process {process.name})"
-        except OSError:
-            continue
-    return ""
-
-
-def port_problem(address: str, port: int, protocol: str = "tcp") -> str | None:
-    """Return why a port of this host cannot be published, or None."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    with socket.socket(family, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-            # Binding alone succeeds beside a listener that allows it; listening does not.
-            if kind == socket.SOCK_STREAM:
-                probe.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"port {port} of {address} is taken{listener(port)}; stop that or choose another port"
-            if error.errno == errno.EADDRNOTAVAIL:
-                return f"bind_address {address} is no address of this host; give one of its own, or 0.0.0.0"
-            # The engine may bind where this user may not (ports below 1024).
-            if error.errno not in (errno.EACCES, errno.EPERM):
-                return f"port {port} of {address} cannot be used ({error.strerror}); choose another"
-    return None
 
 
 def host_memory() -> int:
@@ -523,6 +483,7 @@ def main() -> None:
     commands.start("engine", "docker", "info", "--format", "[{{json .ServerVersion}}, {{json .SecurityOptions}}]")
     commands.start("compose", "docker", "compose", "version", "--short")
     commands.start("containers", *list_command(name))
+    commands.start("published", "docker", "ps", "--no-trunc", "--format", "{{json .}}")
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
     commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
     swarm = parameters["stack_engine"] == "swarm"
@@ -583,11 +544,9 @@ def main() -> None:
         for network in found
     }
 
-    published = ", ".join(container["ports"] for container in result["containers"] if container["state"] == "running")
+    published = read_published(commands.result("published")[1])
     for port in parameters["ports"]:
-        # Of 127.0.0.1:8443->8443/tcp, 127.0.0.1:8443->8443/udp.
-        own = any(f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", "))
-        port["problem"] = None if own else port_problem(port["address"], int(port["port"]), port["protocol"])
+        port["problem"] = port_problem(port, name, published, rootless=mapped == "rootless")
     for mount in parameters["mounts"]:
         source = Path(mount["source"]).expanduser()
         mount["exists"] = source.exists()

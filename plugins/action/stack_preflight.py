@@ -45,7 +45,13 @@ class ActionModule(ActionBase):
         # In a Swarm the nodes publish, and it is not known beforehand which.
         published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
         arguments["ports"] = [
-            {"setting": name, "port": values[name], "address": address, "protocol": protocol}
+            {
+                "setting": name,
+                "port": values[name],
+                "address": address,
+                "protocol": protocol,
+                "service": stack_settings.PUBLISHERS[name],
+            }
             for name, address, protocol in published
         ]
         arguments["docker_socket"] = values["monitoring_docker_socket"]
