@@ -123,7 +123,15 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import filters, read_published  # noqa: E402
-from ansible.module_utils.stack_haproxy import Server, ask, read_servers, read_sessions, save_state  # noqa: E402
+from ansible.module_utils.stack_haproxy import (  # noqa: E402
+    Server,
+    ask,
+    read_servers,
+    read_sessions,
+    refused_advice,
+    refused_checks,
+    save_state,
+)
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_ports import overlap  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
@@ -490,30 +498,34 @@ class Rollout:
         deadline = time.monotonic() + self.timeout
         self.say("health", f"waiting for {names(new)} to be healthy")
         late = f"was not healthy within {self.timeout:g} s"
-        self.wait_for(new, lambda item: item.health == "healthy", deadline, late, removable)
+        self.wait_for(new, lambda item: item.health == "healthy", deadline, lambda _: late, removable)
         for balancer in self.balancers:
             self.say("rotation", f"waiting for {balancer['name']} to send requests to {names(new)}")
-            late = (
-                f"does not pass the checks of {balancer['name']} within {self.timeout:g} s (see {self.name}_port,"
-                f" {self.name}_health_path and lb_timeouts.check)"
-            )
             # However long health has taken, the load balancer's checks have some time as well.
-            self.wait_for(
-                new, partial(self.serving, balancers=[balancer]), max(deadline, time.monotonic() + 10), late, removable
-            )
+            until = max(deadline, time.monotonic() + 10)
+            ready, why = partial(self.serving, balancers=[balancer]), partial(self.kept_out, balancer)
+            self.wait_for(new, ready, until, why, removable)
+
+    def kept_out(self, balancer: dict, container: Container) -> str:
+        """Return why a load balancer sends no requests to a container."""
+        servers = {server.name for server in self.slots(balancer, [container])}
+        code = refused_checks(self.stack.ask(balancer, "@1 show stat"), self.name, servers)
+        usual = f"see {self.name}_port, {self.name}_health_path and lb_timeouts.check"
+        why = refused_advice(code, self.name) if code else usual
+        return f"does not pass the checks of {balancer['name']} within {self.timeout:g} s ({why})"
 
     def wait_for(
         self,
         new: list[Container],
         ready: Callable[[Container], bool],
         deadline: float,
-        late: str,
+        late: Callable[[Container], str],
         removable: list[Container],
     ) -> None:
         """Wait until all of some containers are ``ready``.
 
         Raises:
-            RolloutError: one has failed, or at ``deadline`` (monotonic seconds) one is ``late``.
+            RolloutError: one has failed, or at ``deadline`` (monotonic seconds) one is not, and ``late`` says why.
         """
         ids = [container.id for container in new]
         while True:
@@ -523,7 +535,7 @@ class Rollout:
             if not trouble and not missing and len(found) == len(new):
                 return
             if not trouble and time.monotonic() > deadline:
-                trouble = [(item, late) for item in missing]
+                trouble = [(item, late(item)) for item in missing]
             if trouble:
                 self.give_up(trouble, removable)
             if len(found) < len(new) and time.monotonic() > deadline:

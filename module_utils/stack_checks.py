@@ -192,8 +192,14 @@ def check_names(values: dict) -> list[str]:
         problems += _matches(
             values, f"{tier}_health_path", r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check"
         )
+        problems += _matches(
+            values,
+            f"{tier}_health_host",
+            r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?",
+            "a host name like shop.example, perhaps with a port",
+        )
     periods = [f"{tier}_stop_grace_period" for tier in ("fe", "be", "lb", "database")]
-    for name in [*periods, "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
+    for name in [*periods, "lb_hard_stop_after", "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
         # Of one unit: HAProxy knows no 1m30s.
         problems += _matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
     for name in ("be_lb_aliases", "database_aliases"):

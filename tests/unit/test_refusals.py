@@ -130,6 +130,12 @@ WRONG = [
     ({"fe_user": "www-data"}, "fe_user: 'www-data' is not valid"),
     ({"fe_health_path": "healthz"}, "fe_health_path: 'healthz' is not valid"),
     ({"lb_stop_grace_period": "1m30s"}, "lb_stop_grace_period: '1m30s' is not valid"),
+    ({"lb_hard_stop_after": "1d"}, "lb_hard_stop_after: '1d' is not valid"),
+    ({"fe_health_host": ""}, "fe_health_host: '' is not valid"),
+    ({"be_health_host": "shop.example\r\nX: y"}, "be_health_host: 'shop.example\\r\\nX: y' is not valid"),
+    ({"fe_health_host": "%[src]"}, "fe_health_host: '%[src]' is not valid"),
+    ({"be_health_host": "a b"}, "be_health_host: 'a b' is not valid"),
+    ({"fe_init": "tini"}, "fe_init: 'tini' is not true or false"),
     ({"fe_drain_timeout": "a while"}, "fe_drain_timeout: 'a while' is not valid"),
     ({"watchdog_window": "10"}, "watchdog_window: '10' is not valid"),
     ({"fe_rollout_batch": "0%"}, "fe_rollout_batch: '0%' is not valid"),
@@ -521,9 +527,8 @@ def test_port_of_udp_that_is_taken_is_refused(judged):
     taken, port = port_of(socket.SOCK_DGRAM)
     with taken:
         asked = {"setting": "https_port", "address": "127.0.0.1", "port": port, "protocol": "udp"}
-        assert judged({"http3_enabled": True}, ports=[asked]) == [
-            f"https_port: port {port} of 127.0.0.1 is taken; stop that or choose another port."
-        ]
+        (sentence,) = judged({"http3_enabled": True}, ports=[asked])
+    assert sentence.startswith(f"https_port: port {port} of 127.0.0.1 is taken by ")
 
 
 def test_address_of_another_machine_is_refused(judged):
