@@ -188,7 +188,7 @@ def size(text: str) -> float:
 def table(rows: list[tuple[str, ...]]) -> list[str]:
     """Return lines with columns one under the other."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 def read_lines(path: Path) -> list[dict]:

@@ -82,7 +82,7 @@ def read_servers(state: str) -> list[Server]:
     header = next((line for line in lines if line.startswith("# ")), "").lstrip("# ").split()
     servers = []
     for line in lines:
-        fields = dict(zip(header, line.split(), strict=False))
+        fields = dict(zip(header, line.split()))
         if line.startswith("#") or len(fields) < len(header) or not header:
             continue
         administration = int(fields["srv_admin_state"])
