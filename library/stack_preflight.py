@@ -148,6 +148,10 @@ seccomp:
   description: Whether the engine filters the system calls of containers.
   returned: always
   type: bool
+selinux:
+  description: Whether the engine labels containers for SELinux, which keeps them from files without a label.
+  returned: always
+  type: bool
 scheduler:
   description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
   returned: always
@@ -255,6 +259,8 @@ from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
 from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
+# The kernel's word on SELinux (selinuxfs).
+ENFORCES = Path("/sys/fs/selinux/enforce")
 SECRETS = ("database_password", "database_root_password")
 
 
@@ -368,6 +374,11 @@ def mapping(options: list[str]) -> str:
     """Return how an engine with these security options maps users: ``rootless``, ``userns``, or nothing if it does not."""
     names = {option.partition("name=")[2].partition(",")[0] for option in options}
     return next((name for name in ("rootless", "userns") if name in names), "")
+
+
+def selinux(options: list[str]) -> bool:
+    """Tell whether containers of an engine with these security options are kept from files without a label for them."""
+    return any("name=selinux" in option for option in options) and read_text(ENFORCES).strip() == "1"
 
 
 def closed_without(path: Path, groups: list[int]) -> int | None:
@@ -512,6 +523,7 @@ def main() -> None:
         "lock": taken,
         "mapping": mapped,
         "seccomp": any("name=seccomp" in option for option in security or []),
+        "selinux": selinux(security or []),
         "scheduler": scheduler(),
         "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],

@@ -109,6 +109,11 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
             f"monitoring_docker_socket: {host['docker_socket']} does not exist on the host; give the engine's"
             " socket (docker context inspect shows it), or set monitoring_enabled=false."
         )
+    if host["selinux"]:
+        problems.append(
+            f"stack_dir: this engine separates containers by SELinux and would keep them from {host['stack_dir']}; take"
+            " selinux-enabled out of /etc/docker/daemon.json (or out of the engine's service), and restart the engine."
+        )
     for port in host["ports"]:
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")

@@ -406,6 +406,25 @@ def test_a_host_with_the_oldest_versions_is_accepted(judged):
 
 
 @pytest.mark.parametrize(
+    ("options", "enforces", "kept"),
+    [
+        (["name=seccomp,profile=builtin", "name=selinux"], "1", True),
+        (["name=selinux"], "0", False),
+        (["name=selinux"], None, False),
+        (["name=seccomp,profile=builtin"], "1", False),
+    ],
+)
+def test_engine_that_keeps_containers_from_their_files_is_refused(judged, monkeypatch, tmp_path, options, enforces, kept):
+    if enforces:
+        (tmp_path / "enforce").write_text(f"{enforces}\n")
+    monkeypatch.setattr(stack_preflight, "ENFORCES", tmp_path / "enforce")
+    assert stack_preflight.selinux(options) == kept
+    told = judged(found={"selinux": kept})
+    assert len(told) == kept
+    assert not kept or told[0].startswith("stack_dir: this engine separates containers by SELinux")
+
+
+@pytest.mark.parametrize(
     ("versions", "words"),
     [
         ({"engine": "20.10.24"}, "Docker Engine 20.10.24 is too old; upgrade it to 25.0.0 or later."),
