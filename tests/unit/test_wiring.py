@@ -14,6 +14,7 @@ import pytest
 import stack_settings
 import swarm_networks
 import yaml
+from ansible.template import trust_as_template
 from wiring import HOST, PROJECT, holds, load, render, render_template, task
 
 PLATFORM = {"registry": "haproxy:1", "debian": "webstack/haproxy:1", "context": "files/images/haproxy", "digest": "d1"}
@@ -223,3 +224,22 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
     }
     if " " in folder:
         assert kept[1].exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "entrypoint", "command", "init"),
+    [
+        (True, [], ["python", "-m", "app"], True),
+        (True, ["/usr/bin/tini", "--", "docker-php-entrypoint"], ["apache2-foreground"], True),
+        (True, ["/init"], [], False),
+        (True, [], ["/sbin/init"], False),
+        (False, [], ["python"], False),
+    ],
+)
+@pytest.mark.parametrize("tier", ["frontend", "backend"])
+def test_init_is_process_1_unless_the_image_brings_one(tier, wanted, entrypoint, command, init):
+    page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
+    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
+    start = {"user": "", "entrypoint": entrypoint, "command": command}
+    rendered = render(trust_as_template(part), tier, **{f"{tier}_init": wanted, f"{tier}_image_start": start})
+    assert (yaml.safe_load(rendered or "") == {"init": True}) == init

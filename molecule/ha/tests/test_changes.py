@@ -307,3 +307,20 @@ def test_runs_at_once_come_one_after_the_other(stack, events, number, first):
     assert passwords(stack) == found
     assert changed(events.apply().stdout) == 0
     assert stack.request("/").status == 200
+
+
+def test_address_of_another_host_is_refused_while_the_stack_runs(stack, events):
+    before = stack.ids()
+    refused = events.apply(check=False, bind_address="198.51.100.1")
+    assert "http_port: bind_address 198.51.100.1 is no address of this host" in " ".join(refused.stdout.split())
+    assert stack.ids() == before
+    assert stack.request("/").status == 200
+
+
+def test_load_balancer_that_does_not_start_gives_its_place_back(stack, events):
+    before = stack.container("fe-lb")
+    failed = events.apply(check=False, lb_limits={"cpus": "2.0", "memory": "512M", "pids": 1})
+    assert "serves again." in " ".join(failed.stdout.split())
+    assert stack.request("/").status == 200
+    events.apply()
+    assert stack.container("fe-lb") == before
