@@ -14,7 +14,7 @@ def configuration(folder, **facts):
     usual = {
         "inventory_hostname": "one",
         "ansible_managed": "",
-        "__swarm_interface": {"stdout": "lo"},
+        "__swarm_interface": {"stdout": "eth0"},
         "__swarm_edge_addresses": {"one": "10.0.0.1", "two": "10.0.0.2"},
         "__swarm_edges_there": ["one", "two"],
         "swarm_floating_address": "10.0.0.100/24",
@@ -37,7 +37,6 @@ def configuration(folder, **facts):
         "run",
         "--rm",
         "--pull=never",
-        "--network=none",
         *mounts,
         "--entrypoint=",
         ENGINE,
