@@ -14,7 +14,8 @@ description:
     with the last log lines.
   - Everything is read from the engine and from the load balancers, nothing is remembered. A run that was interrupted is
     finished by the next one.
-  - Other services that differ are replaced first, one after the other. What that means for requests is said before.
+  - Other services that differ are replaced first, one after the other. What that means for requests is said before. A load
+    balancer that does not come up gives its place back to the old one, and the module fails.
   - A service of which nothing runs is left to C(docker compose up).
   - While it works it writes a line for each step to C(rollout.log) in O(path); the action plugin of the same name shows
     them. Only one run at a time works on a stack.
@@ -121,9 +122,18 @@ from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import filters  # noqa: E402
-from ansible.module_utils.stack_haproxy import Server, ask, read_servers, read_sessions, save_state  # noqa: E402
+from ansible.module_utils.stack_compose import filters, read_published  # noqa: E402
+from ansible.module_utils.stack_haproxy import (  # noqa: E402
+    Server,
+    ask,
+    read_servers,
+    read_sessions,
+    refused_advice,
+    refused_checks,
+    save_state,
+)
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
+from ansible.module_utils.stack_ports import overlap  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
 
 PAUSE = 0.2
@@ -195,12 +205,15 @@ class Stack:
         return done.stdout
 
     def model(self) -> dict:
-        """Return what is rendered: for each service the digest of its configuration and the image's name."""
+        """Return what is rendered: for each service the digest of its configuration, the image's name and its ports."""
         digests = dict(
             line.split() for line in self.run(*self.compose, "config", "--hash", "*").splitlines() if line.strip()
         )
         services = json.loads(self.run(*self.compose, "config", "--format", "json"))["services"]
-        return {name: {"hash": digests[name], "image": service["image"]} for name, service in services.items()}
+        return {
+            name: {"hash": digests[name], "image": service["image"], "ports": service.get("ports", [])}
+            for name, service in services.items()
+        }
 
     def containers(self, *ids: str) -> list[Container]:
         """Return the containers with these ids that are still there, or all of the project."""
@@ -272,6 +285,29 @@ class Stack:
             done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=self.descriptors)
             if done.returncode and (left := self.containers(*ids)):
                 raise RolloutError(f"The engine does not remove {names(left)}: {done.stderr.strip()}")
+
+    def publish(self, service: str, wanted: dict, kept: str) -> None:
+        """Publish for a moment what a service shall publish and none of its containers does, to see whether it can be.
+
+        Raises:
+            RolloutError: it cannot; the text ends with ``kept``.
+        """
+        listed = self.run("docker", "ps", "--no-trunc", "--format", "{{json .}}", *filters(self.project))
+        own = [item for item in read_published(listed) if item["service"] == service]
+        options = []
+        for port in wanted["ports"]:
+            address, number = port.get("host_ip") or "0.0.0.0", int(port["published"])  # noqa: S104 (what Compose means)
+            near = [item for item in own if (item["port"], item["protocol"]) == (number, port["protocol"])]
+            if not any(overlap(address, item["address"]) for item in near):
+                host = f"[{address}]" if ":" in address else address
+                options.append(f"--publish={host}:{number}:{port['target']}/{port['protocol']}")
+        if not options:
+            return
+        argv = ["docker", "run", "--rm", "--pull=never", *options, "--entrypoint=/bin/sh", wanted["image"], "-c", ":"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=self.descriptors)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
+            raise RolloutError(f"{service}: the engine does not publish its ports ({reason}). {kept}")
 
     def last_lines(self, container: Container) -> str:
         """Return the end of a container's log, indented."""
@@ -462,30 +498,34 @@ class Rollout:
         deadline = time.monotonic() + self.timeout
         self.say("health", f"waiting for {names(new)} to be healthy")
         late = f"was not healthy within {self.timeout:g} s"
-        self.wait_for(new, lambda item: item.health == "healthy", deadline, late, removable)
+        self.wait_for(new, lambda item: item.health == "healthy", deadline, lambda _: late, removable)
         for balancer in self.balancers:
             self.say("rotation", f"waiting for {balancer['name']} to send requests to {names(new)}")
-            late = (
-                f"does not pass the checks of {balancer['name']} within {self.timeout:g} s (see {self.name}_port,"
-                f" {self.name}_health_path and lb_timeouts.check)"
-            )
             # However long health has taken, the load balancer's checks have some time as well.
-            self.wait_for(
-                new, partial(self.serving, balancers=[balancer]), max(deadline, time.monotonic() + 10), late, removable
-            )
+            until = max(deadline, time.monotonic() + 10)
+            ready, why = partial(self.serving, balancers=[balancer]), partial(self.kept_out, balancer)
+            self.wait_for(new, ready, until, why, removable)
+
+    def kept_out(self, balancer: dict, container: Container) -> str:
+        """Return why a load balancer sends no requests to a container."""
+        servers = {server.name for server in self.slots(balancer, [container])}
+        code = refused_checks(self.stack.ask(balancer, "@1 show stat"), self.name, servers)
+        usual = f"see {self.name}_port, {self.name}_health_path and lb_timeouts.check"
+        why = refused_advice(code, self.name) if code else usual
+        return f"does not pass the checks of {balancer['name']} within {self.timeout:g} s ({why})"
 
     def wait_for(
         self,
         new: list[Container],
         ready: Callable[[Container], bool],
         deadline: float,
-        late: str,
+        late: Callable[[Container], str],
         removable: list[Container],
     ) -> None:
         """Wait until all of some containers are ``ready``.
 
         Raises:
-            RolloutError: one has failed, or at ``deadline`` (monotonic seconds) one is ``late``.
+            RolloutError: one has failed, or at ``deadline`` (monotonic seconds) one is not, and ``late`` says why.
         """
         ids = [container.id for container in new]
         while True:
@@ -495,7 +535,7 @@ class Rollout:
             if not trouble and not missing and len(found) == len(new):
                 return
             if not trouble and time.monotonic() > deadline:
-                trouble = [(item, late) for item in missing]
+                trouble = [(item, late(item)) for item in missing]
             if trouble:
                 self.give_up(trouble, removable)
             if len(found) < len(new) and time.monotonic() > deadline:
@@ -606,31 +646,90 @@ def replace_others(
         if check:
             continue
         say(name, "replace", f"{name} has to be replaced: {other['gap']}" if running else f"starting {name}")
-        if running and other.get("socket"):
-            # The next process begins with the servers that this one knows.
-            save_state(stack.path / other["socket"], other["port"])
         begin = time.monotonic()
-        try:
-            # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections
-            # that are merely kept open.
-            patience = ["--timeout=1"] if other.get("socket") else []
-            stack.run(*stack.compose, "up", "--detach", "--no-deps", "--no-build", "--pull=never", *patience, name)
-            while True:
-                found = [container for container in stack.containers() if container.service == name]
-                if found and all(item.status == "running" and item.health == "healthy" for item in found):
-                    break
-                if time.monotonic() - begin > parameters["timeout"] or any(broken(item) for item in found):
-                    item = found[0]
-                    raise RolloutError(
-                        f"{name}: {item.name} {broken(item) or 'was not healthy in time'}. The last lines of {item.name}:\n"
-                        f"{stack.last_lines(item)}"
-                    )
-                time.sleep(PAUSE)
-        finally:
-            if other.get("socket"):
-                (stack.path / other["socket"]).with_name("state").unlink(missing_ok=True)
+        if running and other.get("socket"):
+            replace_balancer(stack, other, found, wanted, parameters["timeout"])
+        else:
+            stack.run(*stack.compose, "up", "--detach", "--no-deps", "--no-build", "--pull=never", name)
+            if problem := unhealthy(stack, name, begin + parameters["timeout"]):
+                raise RolloutError(problem)
         say(name, "replace", f"{name} is healthy after {time.monotonic() - begin:.1f} s")
     return steps
+
+
+def unhealthy(stack: Stack, name: str, deadline: float, *ids: str) -> str:
+    """Wait until the containers of a service, or those with some ids, are healthy; return why they are not, or nothing.
+
+    Args:
+        stack: the project.
+        name: the service.
+        deadline: monotonic seconds.
+        ids: of its containers; none: all of them.
+    """
+    while True:
+        found = [container for container in stack.containers(*ids) if container.service == name]
+        if found and all(item.status == "running" and item.health == "healthy" for item in found):
+            return ""
+        trouble = [item for item in found if broken(item)]
+        if trouble or time.monotonic() > deadline:
+            if not found:
+                return f"{name}: its container is gone."
+            item = (trouble or found)[0]
+            return (
+                f"{name}: {item.name} {broken(item) or 'was not healthy in time'}. The last lines of {item.name}:\n"
+                f"{stack.last_lines(item)}"
+            )
+        time.sleep(PAUSE)
+
+
+def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: dict, timeout: float) -> None:
+    """Let another container take the place of a load balancer, which comes back if the new one is not healthy.
+
+    Two of them cannot run at once: they publish the same ports and answer on the same socket. But the new one is made, and
+    what it publishes that the old one does not is tried, while the old one serves.
+
+    Raises:
+        RolloutError: the old one serves, or serves again.
+    """
+    name = other["name"]
+    old = [container for container in found if container.status == "running"]
+    kept = f"{names(old)} goes on serving."
+    # Of a run that was interrupted.
+    stack.remove([container for container in found if container not in old])
+    stack.publish(name, wanted, kept)
+    known = [container.id for container in old]
+
+    def added() -> list[Container]:
+        return [item for item in stack.containers() if item.service == name and item.id not in known]
+
+    options = ["--no-recreate", "--no-build", "--pull=never"]
+    try:
+        # Not `create`, which takes no scale in older releases of Compose.
+        stack.run(*stack.compose, "up", "--no-start", "--no-deps", *options, f"--scale={name}={len(old) + 1}", name)
+        (new,) = added()
+    except (RolloutError, ValueError) as error:
+        stack.remove(added())
+        raise RolloutError(f"{name}: {error} {kept}") from error
+    try:
+        # The next process begins with the servers that this one knows.
+        save_state(stack.path / other["socket"], other["port"])
+        # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections that
+        # are merely kept open.
+        stack.run("docker", "stop", "--time=1", *known)
+        stack.run("docker", "start", new.id)
+        failure = unhealthy(stack, name, time.monotonic() + timeout, new.id)
+    except (RolloutError, OSError) as error:
+        failure = f"{name}: {error}"
+    if failure:
+        stack.remove([new])
+        stack.run("docker", "start", *known)
+        back = unhealthy(stack, name, time.monotonic() + timeout, *known)
+    (stack.path / other["socket"]).with_name("state").unlink(missing_ok=True)
+    if failure:
+        raise RolloutError(f"{failure}\n{names(old)} {'does not come back' if back else 'serves again'}.")
+    stack.remove(old)
+    # Compose counts on; people look for the first.
+    stack.run("docker", "rename", new.id, old[0].name)
 
 
 def describe(containers: list[Container], service: str) -> str:

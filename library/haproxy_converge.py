@@ -93,7 +93,14 @@ from pathlib import Path  # noqa: E402
 from typing import TypeVar  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_haproxy import ask, save_state, servers_up, version  # noqa: E402
+from ansible.module_utils.stack_haproxy import (  # noqa: E402
+    ask,
+    refused_advice,
+    refused_checks,
+    save_state,
+    servers_up,
+    version,
+)
 
 T = TypeVar("T")
 PAUSE = 0.2
@@ -152,10 +159,17 @@ def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
     try:
         until(deadline, lambda: servers_up(ask(master, "@1 show stat"), name) == wanted, "")
     except ConvergeError as error:
-        found = servers_up(ask(master, "@1 show stat"), name)
+        statistics = ask(master, "@1 show stat")
+        code = refused_checks(statistics, name)
+        found = servers_up(statistics, name)
+        why = (
+            f"see the logs of {name}, and whether its port and health path ({name}_port, {name}_health_path) are what the"
+            " application serves"
+        )
+        if code:
+            why = refused_advice(code, name)
         raise ConvergeError(
-            f"{balancer['name']} has {found} servers of {name} in rotation instead of {wanted}: see the logs of {name}, and"
-            f" whether its port and health path ({name}_port, {name}_health_path) are what the application serves."
+            f"{balancer['name']} has {found} servers of {name} in rotation instead of {wanted}: {why}."
         ) from error
     return wanted
 

@@ -8,8 +8,10 @@ module: stack_preflight
 short_description: Check the settings of a stack and the host it goes to
 description:
   - Checks every setting on the controller, then looks at the host, and fails with one sentence for
-    each problem before anything is changed. Never changes anything.
+    each problem before anything is changed.
   - The checks stand in C(module_utils/stack_checks.py).
+  - Before it looks at the host it takes the stack for the run, which has it until C(ansible-playbook) ends, however that
+    comes. Another run waits for O(lock_timeout) seconds, and is told who has it. Nothing else is changed.
 options:
   project_dir:
     description: The checkout, on the controller. Relative paths in settings start there.
@@ -39,6 +41,22 @@ options:
     description: Check the settings and leave the host alone.
     type: bool
     default: false
+  lock_only:
+    description: Take the stack for the run, and check nothing.
+    type: bool
+    default: false
+  lock_timeout:
+    description: Seconds to wait for another run on the same stack.
+    type: float
+    default: 180
+  changes_containers:
+    description: Whether the run changes containers, so that the watchdog restarts none meanwhile.
+    type: bool
+    default: true
+  run:
+    description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
+    type: dict
+    default: {}
   images:
     description: Names of images to look up on the host.
     type: list
@@ -72,7 +90,7 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Changes nothing in any mode.
+    description: Changes nothing, and takes no lock.
   diff_mode:
     support: none
     description: Changes nothing, so there is nothing to show.
@@ -130,6 +148,10 @@ seccomp:
   description: Whether the engine filters the system calls of containers.
   returned: always
   type: bool
+selinux:
+  description: Whether the engine labels containers for SELinux, which keeps them from files without a label.
+  returned: always
+  type: bool
 scheduler:
   description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
   returned: always
@@ -156,6 +178,11 @@ stack_dir:
   description: Absolute path of the option O(stack_dir).
   returned: always
   type: str
+lock:
+  description: The C(other) run that has the stack, empty if this one has it; whether it is C(new) that it does, and
+    whether the folder was C(made) for that.
+  returned: always
+  type: dict
 state:
   description: What the last run left for this one, from C(state.json).
   returned: always
@@ -209,24 +236,31 @@ certificate:
 """
 
 import contextlib  # noqa: E402
-import errno  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import pwd  # noqa: E402
 import re  # noqa: E402
-import socket  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import list_command, outdated_services, read_images, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import (  # noqa: E402
+    list_command,
+    outdated_services,
+    read_images,
+    read_list,
+    read_published,
+)
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
-from ansible.module_utils.stack_lock import holder  # noqa: E402
+from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
+from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
 from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
+# The kernel's word on SELinux (selinuxfs).
+ENFORCES = Path("/sys/fs/selinux/enforce")
 SECRETS = ("database_password", "database_root_password")
 
 
@@ -254,51 +288,6 @@ class Commands:
             process.kill()
             return 124, "", f"no answer within {timeout:g} s"
         return process.returncode, output, errors
-
-
-def listener(port: int) -> str:
-    """Return `` by NAME (process N)`` for the process that listens on a TCP port, as far as it may be seen."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            # Fields of proc(5): local address, state (0A: listening), inode of the socket.
-            if int(fields[1].rpartition(":")[2], 16) == port and fields[3] == "0A":
-                inodes.add(f"socket:[{fields[9]}]")
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(str(entry.readlink()) in inodes for entry in (process / "fd").iterdir()):
-                return f" by {(process / 'comm').read_text().strip()} (process {process.name})"
-        except OSError:
-            continue
-    return ""
-
-
-def port_problem(address: str, port: int, protocol: str = "tcp") -> str | None:
-    """Return why a port of this host cannot be published, or None."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    with socket.socket(family, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-            # Binding alone succeeds beside a listener that allows it; listening does not.
-            if kind == socket.SOCK_STREAM:
-                probe.listen(1)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return f"port {port} of {address} is taken{listener(port)}; stop that or choose another port"
-            if error.errno == errno.EADDRNOTAVAIL:
-                return f"bind_address {address} is no address of this host; give one of its own, or 0.0.0.0"
-            # The engine may bind where this user may not (ports below 1024).
-            if error.errno not in (errno.EACCES, errno.EPERM):
-                return f"port {port} of {address} cannot be used ({error.strerror}); choose another"
-    return None
 
 
 def host_memory() -> int:
@@ -387,6 +376,11 @@ def mapping(options: list[str]) -> str:
     return next((name for name in ("rootless", "userns") if name in names), "")
 
 
+def selinux(options: list[str]) -> bool:
+    """Tell whether containers of an engine with these security options are kept from files without a label for them."""
+    return any("name=selinux" in option for option in options) and read_text(ENFORCES).strip() == "1"
+
+
 def closed_without(path: Path, groups: list[int]) -> int | None:
     """Return the one of ``groups`` without which this user could not write in ``path``, or None."""
     state = path.stat()
@@ -451,6 +445,23 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def lock(module: AnsibleModule, stack_dir: Path) -> dict:
+    """Take the stack for the run and return what came of it, as ``lock`` above; the module ends here if that is nothing."""
+    parameters = module.params
+    if not parameters["run"]:
+        return {"other": {}, "new": False, "made": False}
+    found = {"made": not stack_dir.exists(), "new": running(stack_dir).get("id") != parameters["run"]["id"]}
+    try:
+        found["other"] = claim(stack_dir, parameters["run"], parameters["lock_timeout"])
+    except OSError as error:
+        module.fail_json(
+            msg=f"stack_dir: {stack_dir} cannot be written ({error.strerror}); make it this user's own, or name another one."
+        )
+    if found["other"] or parameters["lock_only"]:
+        module.exit_json(changed=False, stack_dir=str(stack_dir), lock=found)
+    return found
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -462,6 +473,10 @@ def main() -> None:
             "engine_minimum": {"type": "str", "required": True},
             "compose_minimum": {"type": "str", "required": True},
             "settings_only": {"type": "bool", "default": False},
+            "lock_only": {"type": "bool", "default": False},
+            "lock_timeout": {"type": "float", "default": 180},
+            "changes_containers": {"type": "bool", "default": True},
+            "run": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
@@ -474,10 +489,12 @@ def main() -> None:
     parameters = module.params
     name = parameters["stack_name"]
     stack_dir = Path(parameters["stack_dir"]).resolve()
+    taken = lock(module, stack_dir)
     commands = Commands()
     commands.start("engine", "docker", "info", "--format", "[{{json .ServerVersion}}, {{json .SecurityOptions}}]")
     commands.start("compose", "docker", "compose", "version", "--short")
     commands.start("containers", *list_command(name))
+    commands.start("published", "docker", "ps", "--no-trunc", "--format", "{{json .}}")
     commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
     commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
     swarm = parameters["stack_engine"] == "swarm"
@@ -503,8 +520,10 @@ def main() -> None:
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
+        "lock": taken,
         "mapping": mapped,
         "seccomp": any("name=seccomp" in option for option in security or []),
+        "selinux": selinux(security or []),
         "scheduler": scheduler(),
         "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
@@ -537,11 +556,9 @@ def main() -> None:
         for network in found
     }
 
-    published = ", ".join(container["ports"] for container in result["containers"] if container["state"] == "running")
+    published = read_published(commands.result("published")[1])
     for port in parameters["ports"]:
-        # Of 127.0.0.1:8443->8443/tcp, 127.0.0.1:8443->8443/udp.
-        own = any(f":{port['port']}->" in item and item.endswith(f"/{port['protocol']}") for item in published.split(", "))
-        port["problem"] = None if own else port_problem(port["address"], int(port["port"]), port["protocol"])
+        port["problem"] = port_problem(port, name, published, rootless=mapped == "rootless")
     for mount in parameters["mounts"]:
         source = Path(mount["source"]).expanduser()
         mount["exists"] = source.exists()

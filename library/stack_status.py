@@ -70,7 +70,7 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_haproxy import Counts, Server, ask, read_counts, read_servers  # noqa: E402
-from ansible.module_utils.stack_lock import describe, holder  # noqa: E402
+from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
 # Events and releases that are shown.
@@ -188,7 +188,7 @@ def size(text: str) -> float:
 def table(rows: list[tuple[str, ...]]) -> list[str]:
     """Return lines with columns one under the other."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -347,9 +347,9 @@ def report(parameters: dict) -> dict:
             rows.append((more, *[""] * (len(HEADER) - 1)))
     lines = table(rows) if len(rows) > 1 else []
     lines.append("")
-    busy = holder(root)
-    if busy:
-        lines.append(f"Now: {describe(busy)}")
+    holds = running(root) or holder(root)
+    if holds:
+        lines.append(f"Now: {describe(holds)}")
     journal = read_lines(root / "rollout.log")
     if journal:
         last = journal[-1]

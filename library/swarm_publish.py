@@ -150,7 +150,7 @@ def main() -> None:
 
     wanted = parameters["images"]
     with ThreadPoolExecutor() as pool:
-        found = dict(zip(wanted, pool.map(look, wanted.values()), strict=True))
+        found = dict(zip(wanted, pool.map(look, wanted.values())))
     references, starts, pushed = {}, {}, []
     for name, reference in wanted.items():
         image, known = found[name]

@@ -109,6 +109,11 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
             f"monitoring_docker_socket: {host['docker_socket']} does not exist on the host; give the engine's"
             " socket (docker context inspect shows it), or set monitoring_enabled=false."
         )
+    if host["selinux"]:
+        problems.append(
+            f"stack_dir: this engine separates containers by SELinux and would keep them from {host['stack_dir']}; take"
+            " selinux-enabled out of /etc/docker/daemon.json (or out of the engine's service), and restart the engine."
+        )
     for port in host["ports"]:
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")
@@ -192,8 +197,14 @@ def check_names(values: dict) -> list[str]:
         problems += _matches(
             values, f"{tier}_health_path", r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check"
         )
+        problems += _matches(
+            values,
+            f"{tier}_health_host",
+            r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?",
+            "a host name like shop.example, perhaps with a port",
+        )
     periods = [f"{tier}_stop_grace_period" for tier in ("fe", "be", "lb", "database")]
-    for name in [*periods, "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
+    for name in [*periods, "lb_hard_stop_after", "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
         # Of one unit: HAProxy knows no 1m30s.
         problems += _matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
     for name in ("be_lb_aliases", "database_aliases"):

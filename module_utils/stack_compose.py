@@ -41,6 +41,35 @@ def read_list(output: str) -> list[dict]:
     return containers
 
 
+def read_ports(text: str) -> list[dict]:
+    """Return ``address``, ``port`` and ``protocol`` of what a container publishes, from a column of ``docker ps``."""
+    found = []
+    # 127.0.0.1:8443->8443/udp, [::1]:80->8080/tcp, :::80->8080/tcp, 0.0.0.0:8080-8081->8080-8081/tcp; not 9000/tcp.
+    for item in text.split(", "):
+        match = re.fullmatch(r"(.*):(\d+)(?:-(\d+))?->.*/(\w+)", item)
+        if match:
+            address = match[1].strip("[]")
+            ports = range(int(match[2]), int(match[3] or match[2]) + 1)
+            found += [{"address": address, "port": port, "protocol": match[4]} for port in ports]
+    return found
+
+
+def read_published(output: str) -> list[dict]:
+    """Return what all containers of the engine publish, with ``container``, ``project`` and ``service`` of each.
+
+    Args:
+        output: of ``docker ps --format '{{json .}}'``.
+    """
+    found = []
+    for line in output.splitlines():
+        fields = json.loads(line)
+        labels = dict(label.partition("=")[::2] for label in fields["Labels"].split(","))
+        owner = {"container": fields["Names"]}
+        owner |= {key: labels.get(f"com.docker.compose.{key}", "") for key in ("project", "service")}
+        found += [{**owner, **port} for port in read_ports(fields["Ports"])]
+    return found
+
+
 def read_images(output: str) -> dict[str, dict]:
     """Return id, user, labels, entry point and command of images by each of their names, from ``docker image inspect``."""
     images = {}

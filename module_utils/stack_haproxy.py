@@ -82,7 +82,7 @@ def read_servers(state: str) -> list[Server]:
     header = next((line for line in lines if line.startswith("# ")), "").lstrip("# ").split()
     servers = []
     for line in lines:
-        fields = dict(zip(header, line.split(), strict=False))
+        fields = dict(zip(header, line.split()))
         if line.startswith("#") or len(fields) < len(header) or not header:
             continue
         administration = int(fields["srv_admin_state"])
@@ -121,6 +121,30 @@ def read_checks(statistics: str, backend: str) -> dict[str, str]:
     """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
     rows = read_rows(statistics)
     return {row["svname"]: row["check_status"].lstrip("* ") for row in rows if row["pxname"] == backend}
+
+
+def refused_checks(statistics: str, backend: str, servers: set[str] | None = None) -> str:
+    """Return the status with which health checks are refused (``400``), from an answer to ``show stat``, or nothing.
+
+    Args:
+        statistics: the answer.
+        backend: whose servers are looked at.
+        servers: some of them; None: all.
+    """
+    for row in read_rows(statistics):
+        if row["pxname"] != backend or (servers is not None and row["svname"] not in servers):
+            continue
+        if row["check_status"].lstrip("* ") == "L7STS" and re.fullmatch("4[0-9][0-9]", row.get("check_code") or ""):
+            return row["check_code"]
+    return ""
+
+
+def refused_advice(code: str, tier: str) -> str:
+    """Return what to do where a tier answers health checks with a status of ``refused_checks``."""
+    return (
+        f"health checks are answered with {code}: give {tier}_health_path a path that is open, and {tier}_health_host"
+        " a host that the application answers"
+    )
 
 
 def save_state(master: Path, port: int) -> Path:

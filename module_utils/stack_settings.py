@@ -174,6 +174,16 @@ def monitoring_ports(values: dict) -> list[str]:
     return [name for name in MONITORING_PORTS if values.get("monitoring_grafana") or name != "monitoring_grafana_port"]
 
 
+# The service that publishes what a setting says.
+PUBLISHERS = {
+    "http_port": "fe-lb",
+    "https_port": "fe-lb",
+    "monitoring_console_port": "console",
+    "monitoring_prometheus_port": "prometheus",
+    "monitoring_grafana_port": "grafana",
+}
+
+
 def published_ports(values: dict) -> list[tuple[str, str, str]]:
     """Return the ports of the host that a deployment publishes: setting, address and protocol."""
     ports = [(name, values["bind_address"], "tcp") for name in ("http_port", "https_port")]

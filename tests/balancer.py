@@ -39,6 +39,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path != "/healthz":
             print(json.dumps({"method": self.command, "query": query}), flush=True)
+        elif not self.headers["Host"].partition(":")[0].endswith(".example"):
+            # As applications do that serve certain hosts alone.
+            self.send_error(400)
+            return
         name = socket.gethostname()
         if path == f"/drop/{name}":
             self.close_connection = True

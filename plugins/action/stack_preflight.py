@@ -1,16 +1,21 @@
-"""Check settings on the controller, then run the module on the host and judge what it found."""
+"""Check settings on the controller, take the stack for this run, then look at the host and judge what was found."""
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
+from ansible import context
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_checks, stack_settings  # noqa: E402
+from ansible.module_utils import stack_checks, stack_lock, stack_run, stack_settings  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -22,6 +27,13 @@ class ActionModule(ActionBase):
         """Run the checks; the result is what the module found on the host."""
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        if not self._task.check_mode:
+            # This is a worker of the run.
+            playbooks = " ".join(Path(name).name for name in context.CLIARGS.get("args", ()))
+            containers = bool(arguments.get("changes_containers", True))
+            arguments["run"] = stack_run.describe(os.getppid(), playbooks, containers)
+        if arguments.get("lock_only"):
+            return self._take(result, arguments, task_vars) if "run" in arguments else result
         project = Path(arguments["project_dir"]).resolve()
         values, problems = stack_checks.refusals(
             set(task_vars), lambda name: self._templar.template(task_vars[name]), project
@@ -33,7 +45,13 @@ class ActionModule(ActionBase):
         # In a Swarm the nodes publish, and it is not known beforehand which.
         published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
         arguments["ports"] = [
-            {"setting": name, "port": values[name], "address": address, "protocol": protocol}
+            {
+                "setting": name,
+                "port": values[name],
+                "address": address,
+                "protocol": protocol,
+                "service": stack_settings.PUBLISHERS[name],
+            }
             for name, address, protocol in published
         ]
         arguments["docker_socket"] = values["monitoring_docker_socket"]
@@ -48,13 +66,52 @@ class ActionModule(ActionBase):
             for tier in ("fe", "be")
             for entry in values[f"{tier}_tmpfs"]
         ]
-        host = self._execute_module(module_args=arguments, task_vars=task_vars)
+        self._take(result, arguments, task_vars)
+        if result.get("failed"):
+            return result
+        minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
+        problems = stack_checks.check_host(values, result, minimum)
+        if problems and result["lock"]["new"]:
+            # What follows may be a correction.
+            self._release()
+        return self._refuse(result, problems) if problems else result
+
+    def _take(self, result: dict, arguments: dict, task_vars: dict) -> dict:
+        """Take the stack for this run, and put what the module found on the host into ``result``."""
+        host = self._execute_module(module_args={**arguments, "lock_timeout": 0}, task_vars=task_vars)
+        timeout = arguments.get("lock_timeout", 0)
+        if host.get("lock", {}).get("other") and timeout:
+            other = stack_lock.describe(host["lock"]["other"])
+            Display().display(f"Waiting up to {timeout} s for another run: {other}.")
+            host = self._execute_module(module_args=arguments, task_vars=task_vars)
         result.update(host)
         if host.get("failed"):
             return result
-        minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
-        problems = stack_checks.check_host(values, host, minimum)
-        return self._refuse(result, problems) if problems else result
+        if host["lock"]["other"]:
+            return self._refuse(result, [stack_lock.refusal(host["lock"]["other"])])
+        if host["lock"]["new"]:
+            self._keep(arguments["run"], host["stack_dir"], host["lock"]["made"])
+        return result
+
+    def _keep(self, run: dict, stack_dir: str, made: bool) -> None:
+        """Say that the run lives as long as it does, and give the stack back at its end."""
+        file, folder = shlex.quote(f"{stack_dir}/{stack_lock.RUN}"), shlex.quote(stack_dir)
+        ours = f"grep -qF -e {shlex.quote(run['id'])} {file}"
+        # What a refused first deployment has made for the lock goes with it.
+        empty = f"; rmdir {folder}" if made else ""
+
+        self._release = lambda: self._low_level_execute_command(f"{ours} && rm -f {file}{empty}")
+
+        def silently(order: Callable[[], object]) -> None:
+            # Nobody listens to what a process beside the run says.
+            Display().verbosity = 0
+            order()
+
+        stack_run.keep(
+            run["process"],
+            lambda: silently(lambda: self._low_level_execute_command(f"{ours} && touch -c {file}")),
+            lambda: silently(self._release),
+        )
 
     @staticmethod
     def _refuse(result: dict, problems: list[str]) -> dict:

@@ -286,14 +286,24 @@ def tier_gap(wanted: dict[str, Any], found: dict[str, Any] | None) -> str:
     """Return why replicas cannot be replaced piece by piece, or nothing.
 
     Args:
-        wanted: port and health_path of a tier.
-        found: the same of the last deployment; None: there was none.
+        wanted: port, health_path and health_host of a tier.
+        found: the same of the last deployment, perhaps without what an earlier release did not know; None: there was none.
     """
-    changed = [key for key in wanted if found and wanted[key] != found[key]]
+    changed = [key for key in wanted if found and wanted[key] != found.get(key, wanted[key])]
     if not changed:
         return ""
     what = " and the ".join(key.replace("_", " ") for key in changed)
     return f"the {what} changed, and its load balancer knows one at a time"
+
+
+def is_init(start: dict[str, Any]) -> bool:
+    """Tell whether an image starts an init that has to be process 1 (s6-overlay's /init, systemd).
+
+    Args:
+        start: ``entrypoint`` and ``command`` of the image.
+    """
+    program = next(iter([*start["entrypoint"], *start["command"]]), "")
+    return program in ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/usr/sbin/init")
 
 
 def digest(text: str, *others: str) -> str:
@@ -532,6 +542,7 @@ class FilterModule:
             "duration_seconds": parse_duration,
             "memory_bytes": parse_size,
             "tier_gap": tier_gap,
+            "is_init": is_init,
             "image_details": read_images,
             "image_names": image_names,
             "image_candidates": image_candidates,

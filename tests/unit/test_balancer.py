@@ -53,8 +53,10 @@ CROWD = 32
 # Within so many seconds a load balancer knows of a new server, or no longer of one that is gone.
 DISCOVERY = 2
 SETTINGS = {
-    "plain": {},
+    # So short that a connection which is closed with a reload is seen to be.
+    "plain": {"fe_health_host": "fe.example", "be_health_host": "be.example:8000", "lb_stop_grace_period": "1s"},
     "strict": {
+        "fe_health_host": "strict.example",
         "https_redirect": True,
         "hsts_max_age": 300,
         "http3_enabled": True,
@@ -120,7 +122,7 @@ def render(name, settings, folder):
             probe = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
             ports[scheme] = probe.getsockname()[1]
     own = {}
-    if settings:
+    if name == "strict":
         own = {"tls_certificate": str(folder / "given.pem"), "tls_private_key": str(folder / "given.key")}
         (folder / "given.pem").write_text(pair["certificate"])
         (folder / "given.key").write_text(pair["key"])
@@ -608,15 +610,40 @@ def test_metrics_are_told(plain, tier):
     assert tier in page[2]
 
 
+# Key and its answer are the example of RFC 6455.
+UPGRADE = (
+    "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_websocket_outlives_reloads(plain):
+    def loaded():
+        done = run("docker", "logs", f"{plain.name}-fe-lb-1")
+        return (done.stdout + done.stderr).count("Loading success")
+
+    with connection(plain, "https") as opened, opened.makefile("rb") as answer:
+        opened.sendall(UPGRADE.encode())
+        assert b" 101 " in next(iter(answer.readline, b""))
+        while answer.readline() != b"\r\n":
+            pass
+        for _ in range(2):
+            before = loaded()
+            run("docker", "kill", "--signal=USR2", f"{plain.name}-fe-lb-1")
+            wait_until(lambda before=before: loaded() > before, 10)
+        wait_until(lambda: known(plain) == {"a", "b"}, 20)
+        # That nothing happens cannot be awaited.
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            opened.sendall(b"ping")
+            assert answer.read(4) == b"ping"
+            time.sleep(0.1)
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_websocket_passes(plain, scheme):
-    # Key and its answer are the example of RFC 6455.
-    upgrade = (
-        "GET /socket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
     with connection(plain, scheme) as opened, opened.makefile("rb") as answer:
-        opened.sendall(upgrade.encode())
+        opened.sendall(UPGRADE.encode())
         head = b"".join(iter(answer.readline, b"\r\n")).decode().lower()
         assert head.startswith("http/1.1 101 ")
         assert "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head

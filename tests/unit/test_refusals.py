@@ -130,6 +130,12 @@ WRONG = [
     ({"fe_user": "www-data"}, "fe_user: 'www-data' is not valid"),
     ({"fe_health_path": "healthz"}, "fe_health_path: 'healthz' is not valid"),
     ({"lb_stop_grace_period": "1m30s"}, "lb_stop_grace_period: '1m30s' is not valid"),
+    ({"lb_hard_stop_after": "1d"}, "lb_hard_stop_after: '1d' is not valid"),
+    ({"fe_health_host": ""}, "fe_health_host: '' is not valid"),
+    ({"be_health_host": "shop.example\r\nX: y"}, "be_health_host: 'shop.example\\r\\nX: y' is not valid"),
+    ({"fe_health_host": "%[src]"}, "fe_health_host: '%[src]' is not valid"),
+    ({"be_health_host": "a b"}, "be_health_host: 'a b' is not valid"),
+    ({"fe_init": "tini"}, "fe_init: 'tini' is not true or false"),
     ({"fe_drain_timeout": "a while"}, "fe_drain_timeout: 'a while' is not valid"),
     ({"watchdog_window": "10"}, "watchdog_window: '10' is not valid"),
     ({"fe_rollout_batch": "0%"}, "fe_rollout_batch: '0%' is not valid"),
@@ -400,6 +406,25 @@ def test_a_host_with_the_oldest_versions_is_accepted(judged):
 
 
 @pytest.mark.parametrize(
+    ("options", "enforces", "kept"),
+    [
+        (["name=seccomp,profile=builtin", "name=selinux"], "1", True),
+        (["name=selinux"], "0", False),
+        (["name=selinux"], None, False),
+        (["name=seccomp,profile=builtin"], "1", False),
+    ],
+)
+def test_engine_that_keeps_containers_from_their_files_is_refused(judged, monkeypatch, tmp_path, options, enforces, kept):
+    if enforces:
+        (tmp_path / "enforce").write_text(f"{enforces}\n")
+    monkeypatch.setattr(stack_preflight, "ENFORCES", tmp_path / "enforce")
+    assert stack_preflight.selinux(options) == kept
+    told = judged(found={"selinux": kept})
+    assert len(told) == kept
+    assert not kept or told[0].startswith("stack_dir: this engine separates containers by SELinux")
+
+
+@pytest.mark.parametrize(
     ("versions", "words"),
     [
         ({"engine": "20.10.24"}, "Docker Engine 20.10.24 is too old; upgrade it to 25.0.0 or later."),
@@ -521,9 +546,8 @@ def test_port_of_udp_that_is_taken_is_refused(judged):
     taken, port = port_of(socket.SOCK_DGRAM)
     with taken:
         asked = {"setting": "https_port", "address": "127.0.0.1", "port": port, "protocol": "udp"}
-        assert judged({"http3_enabled": True}, ports=[asked]) == [
-            f"https_port: port {port} of 127.0.0.1 is taken; stop that or choose another port."
-        ]
+        (sentence,) = judged({"http3_enabled": True}, ports=[asked])
+    assert sentence.startswith(f"https_port: port {port} of 127.0.0.1 is taken by ")
 
 
 def test_address_of_another_machine_is_refused(judged):

@@ -1,10 +1,12 @@
 """How many containers start and leave at a time, who holds a stack, and what the load balancers say of their slots."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import compose_rollout
 import pytest
 import stack_compose
 import stack_haproxy
@@ -112,3 +114,126 @@ def test_services_that_differ_are_found():
         {"service": "db", "hash": "c", "image": "b9d3ffa13a92"},
     ]
     assert stack_compose.outdated_services(containers, "fe a\nbe b\ndb c\n") == ["be", "db"]
+
+
+COLUMNS = "# pxname,svname,check_status,check_code\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ("fe,fe-1,L7STS,400", "400"),
+        ("fe,fe-1,* L7STS,403", "403"),
+        ("fe,fe-1,L7STS,500", ""),
+        ("fe,fe-1,L7OK,200", ""),
+        ("fe,fe-1,L4CON,", ""),
+        ("fe,fe-2,L7STS,400", ""),
+        ("be,fe-1,L7STS,400", ""),
+    ],
+)
+def test_check_that_is_refused_is_told_from_one_that_fails(row, code):
+    assert stack_haproxy.refused_checks(COLUMNS + row, "fe", {"fe-1"}) == code
+
+
+def test_refused_check_names_the_settings():
+    said = stack_haproxy.refused_advice("400", "be")
+    assert all(part in said for part in ("400", "be_health_path", "be_health_host"))
+
+
+class Engine(compose_rollout.Stack):
+    """The engine, as far as a load balancer is replaced: containers by their id, with what it was told to do."""
+
+    def __init__(self, path, breaks=""):
+        super().__init__({"project": "web", "path": path, "file": "docker-compose.yml"}, None)
+        self.there = {"old": self.container("old", 1, "running")}
+        self.breaks, self.told, self.serving = breaks, [], ["old"]
+
+    @staticmethod
+    def container(identity, number, status, health="healthy"):
+        """Return what the engine knows of a load balancer."""
+        labels = {"com.docker.compose.service": "fe-lb", "com.docker.compose.container-number": number}
+        return compose_rollout.Container(
+            {
+                **{"Id": identity, "Name": f"/web-fe-lb-{number}", "Image": "x", "NetworkSettings": {"Networks": {}}},
+                **{
+                    "Config": {"Labels": labels, "Image": "haproxy"},
+                    "State": {"Status": status, "Health": {"Status": health}},
+                },
+            }
+        )
+
+    def containers(self, *ids):
+        """Return what is there."""
+        return [item for key, item in self.there.items() if not ids or key in ids]
+
+    def publish(self, service, wanted, kept):
+        """Try what the new one publishes."""
+        self.order("publish")
+
+    def order(self, what):
+        """Note an order, and fail if it is the one that breaks."""
+        self.told.append((what, [key for key, item in self.there.items() if item.status == "running"]))
+        if self.breaks == what:
+            self.breaks = ""
+            raise compose_rollout.RolloutError(f"{what} failed")
+
+    def run(self, *argv):
+        """Do what a command would."""
+        if argv[:2] == ("docker", "compose"):
+            self.order("up")
+            self.there["new"] = self.container("new", 2, "created", "starting")
+        elif argv[1] == "start":
+            identity = argv[2]
+            self.order(f"start {identity}")
+            health = "unhealthy" if self.breaks == identity else "healthy"
+            self.there[identity] = self.container(identity, self.there[identity].number, "running", health)
+        elif argv[1] == "stop":
+            self.order("stop")
+            self.there["old"] = self.container("old", 1, "exited")
+        else:
+            self.order(argv[1])
+        return ""
+
+    def remove(self, containers):
+        """Remove containers."""
+        for item in containers:
+            self.there.pop(item.id)
+
+    def last_lines(self, container):
+        """Return what a container has said."""
+        return "  its words"
+
+
+@pytest.mark.parametrize(
+    ("breaks", "said"),
+    [
+        ("publish", "publish failed"),
+        ("up", "up failed"),
+        ("stop", "stop failed"),
+        ("start new", "start new failed"),
+        ("new", "is unhealthy. The last lines of web-fe-lb-2:\n  its words\nweb-fe-lb-1 serves again."),
+    ],
+)
+def test_load_balancer_that_does_not_come_up_gives_its_place_back(tmp_path, monkeypatch, breaks, said):
+    monkeypatch.setattr(compose_rollout, "save_state", lambda *_: None)
+    engine = Engine(tmp_path, breaks)
+    other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "port": 8000}
+    with pytest.raises(compose_rollout.RolloutError, match=re.escape(said)):
+        compose_rollout.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
+    assert [(key, item.status) for key, item in engine.there.items()] == [("old", "running")]
+
+
+def test_load_balancer_serves_until_the_new_one_is_made_and_what_it_publishes_is_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(compose_rollout, "save_state", lambda *_: None)
+    engine = Engine(tmp_path)
+    engine.there["left"] = engine.container("left", 2, "created")
+    other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "port": 8000}
+    compose_rollout.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
+    assert engine.told == [
+        ("publish", ["old"]),
+        ("up", ["old"]),
+        ("stop", ["old"]),
+        ("start new", []),
+        ("rename", ["new"]),
+    ]
+    assert list(engine.there) == ["new"]

@@ -93,20 +93,6 @@ def test_waiting_gives_up_on_what_does_not(monkeypatch):
     assert compose_wait.wait("p", 60, 0) == ([container], [container])
 
 
-def test_taken_port_names_its_owner():
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
-        assert stack_preflight.port_problem("127.0.0.1", port)
-        other.listen()
-        assert f"port {port} of 127.0.0.1 is taken by " in stack_preflight.port_problem("127.0.0.1", port)
-    assert stack_preflight.port_problem("127.0.0.1", port) is None
-
-
-def test_foreign_address_is_refused():
-    assert "198.51.100.1 is no address of this host" in stack_preflight.port_problem("198.51.100.1", 8080)
-
-
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

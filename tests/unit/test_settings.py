@@ -196,7 +196,14 @@ def test_schedule_needs_somebody_who_keeps_it():
     own = settings.read_settings(PROJECT)
     values, _ = settings.convert(own, {name: setting.default for name, setting in own.items()})
     values["backup_schedule"] = "03:30"
-    host = {"engine_version": "28.0.0", "compose_version": "2.30.0", "memory": 2**36, "socket_group": 0, "ports": []}
+    host = {
+        "engine_version": "28.0.0",
+        "compose_version": "2.30.0",
+        "memory": 2**36,
+        "socket_group": 0,
+        "ports": [],
+        "selinux": False,
+    }
     host |= {"mounts": [], "missing": [], "containers": [], "secrets_complete": True, "scheduler": "", "mapping": ""}
     host |= {"developer": {}, "docker_socket": "/var/run/docker.sock", "stack_dir": "/srv", "uid": 0}
     minimum = {"engine": (25,), "compose": (2, 26)}

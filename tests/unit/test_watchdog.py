@@ -9,7 +9,7 @@ import time
 import pytest
 import watchdog
 from stack import wait_until
-from stack_lock import held
+from stack_lock import RUN, claim, held
 
 # Two threads of which one wakes up several times a second, as a server does for health checks.
 WAKING = """
@@ -211,6 +211,15 @@ def test_nothing_is_restarted_during_a_run(scene):
     with held(scene.root, "changes containers", 0):
         assert scene.passes(3 * LATER) == []
     assert scene.passes(1) == [2]
+
+
+@pytest.mark.parametrize("containers", [True, False], ids=["site.yml", "backup.yml"])
+def test_nothing_is_restarted_while_a_playbook_changes_containers(scene, containers):
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    claim(scene.root, {"id": "a", "doing": "a playbook", "since": 0, "containers": containers}, 0)
+    assert set(scene.passes(3 * LATER)) == (set() if containers else {2})
+    (scene.root / RUN).unlink()
+    assert 2 in scene.passes(3 * LATER)
 
 
 def test_check_that_passes_again_starts_the_patience_anew(scene):

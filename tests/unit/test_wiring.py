@@ -5,13 +5,16 @@ addresses.
 """
 
 import json
+import os
 import re
+import subprocess
 from types import SimpleNamespace
 
 import pytest
 import stack_settings
 import swarm_networks
 import yaml
+from ansible.template import trust_as_template
 from wiring import HOST, PROJECT, holds, load, render, render_template, task
 
 PLATFORM = {"registry": "haproxy:1", "debian": "webstack/haproxy:1", "context": "files/images/haproxy", "digest": "d1"}
@@ -199,3 +202,44 @@ def test_swarm_registry_port_is_published_and_known_to_each_node():
     assert render(described, "swarm", **facts) == "registry.web.internal:5055"
     forgotten = task("swarm", "forget.yml", "Forget its certificate")["ansible.builtin.file"]["path"]
     assert render(forgotten, "swarm", **facts) == "/etc/docker/certs.d/registry.web.internal:5055"
+
+
+@pytest.mark.parametrize("folder", ["plain", "with a blank", 'it\'s $HOME "x"'])
+@pytest.mark.parametrize("home", [True, False])
+def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
+    """And nothing beside it."""
+    kept = [tmp_path / folder / "secrets/backup", tmp_path / folder.split()[0] / "other"]
+    for path in (*kept, tmp_path / folder / "secrets/db", tmp_path / folder / "fe-lb"):
+        if path.parent != tmp_path / folder.split()[0] or " " in folder:
+            path.mkdir(parents=True, exist_ok=True)
+    command = task("swarm", "forget.yml", "Remove the files and secrets, but what opens the backups")[
+        "ansible.builtin.shell"
+    ]
+    path = f"~/{folder}" if home else str(tmp_path / folder)
+    text = render(command, "swarm", stack_dir=path)["cmd"]
+    subprocess.run(["bash", "-c", text], check=True, cwd="/", env={**os.environ, "HOME": str(tmp_path)}, capture_output=True)
+    assert {str(found.relative_to(tmp_path / folder)) for found in (tmp_path / folder).rglob("*")} == {
+        "secrets",
+        "secrets/backup",
+    }
+    if " " in folder:
+        assert kept[1].exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "entrypoint", "command", "init"),
+    [
+        (True, [], ["python", "-m", "app"], True),
+        (True, ["/usr/bin/tini", "--", "docker-php-entrypoint"], ["apache2-foreground"], True),
+        (True, ["/init"], [], False),
+        (True, [], ["/sbin/init"], False),
+        (False, [], ["python"], False),
+    ],
+)
+@pytest.mark.parametrize("tier", ["frontend", "backend"])
+def test_init_is_process_1_unless_the_image_brings_one(tier, wanted, entrypoint, command, init):
+    page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
+    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
+    start = {"user": "", "entrypoint": entrypoint, "command": command}
+    rendered = render(trust_as_template(part), tier, **{f"{tier}_init": wanted, f"{tier}_image_start": start})
+    assert (yaml.safe_load(rendered or "") == {"init": True}) == init

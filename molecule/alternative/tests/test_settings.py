@@ -68,6 +68,7 @@ def test_every_replica_serves(stack, tier, number):
     "fe_command",
     "fe_user",
     "fe_stop_grace_period",
+    "fe_init",
     "fe_read_only",
     "fe_tmpfs",
     "fe_capabilities",
@@ -78,6 +79,7 @@ def test_every_replica_serves(stack, tier, number):
     "be_command",
     "be_user",
     "be_stop_grace_period",
+    "be_init",
     "be_read_only",
     "be_tmpfs",
     "be_capabilities",
@@ -95,6 +97,7 @@ def test_containers_of_a_tier_are_as_wanted(stack, tier):
         assert config["Cmd"] == OWN[f"{tier}_command"]
         assert config["User"] == OWN[f"{tier}_user"]
         assert config["StopTimeout"] == int(OWN[f"{tier}_stop_grace_period"].rstrip("s"))
+        assert not host["Init"]
         assert not host["ReadonlyRootfs"]
         assert sorted(host["Tmpfs"]) == sorted(OWN[f"{tier}_tmpfs"])
         assert [name.removeprefix("CAP_") for name in host["CapAdd"]] == OWN[f"{tier}_capabilities"]
@@ -185,8 +188,11 @@ def test_database_is_as_wanted(stack):
     "lb_discovery_interval",
     "lb_slots",
     "lb_health_interval",
+    "lb_hard_stop_after",
     "fe_health_path",
     "be_health_path",
+    "fe_health_host",
+    "be_health_host",
 )
 @pytest.mark.parametrize("service", ["fe-lb", "be-lb"])
 def test_load_balancers_are_as_wanted(stack, service):
@@ -202,13 +208,15 @@ def test_load_balancers_are_as_wanted(stack, service):
         timeouts["http_keep_alive"] = inside
     for name, value in timeouts.items():
         assert re.search(rf"^ +timeout {name.replace('_', '-')} {value}$", text, re.MULTILINE), name
-    for line in ("maxconn 2000", "accepted_payload_size 4096", "timeout resolve 300ms", "hard-stop-after 20s"):
+    for line in ("maxconn 2000", "accepted_payload_size 4096", "timeout resolve 300ms", "hard-stop-after 30m"):
         assert re.search(rf"^ +{line}$", text, re.MULTILINE), line
     assert "1-64 " in text
     assert "check inter 2000ms" in text
     # Front ends have no path, so a connection is enough.
     assert ("option httpchk" in text) == (service == "be-lb")
     assert (f" uri {OWN['be_health_path']} " in text) == (service == "be-lb")
+    assert (f" hdr Host {OWN['be_health_host']} " in text) == (service == "be-lb")
+    assert OWN["fe_health_host"] not in text
 
 
 def test_front_ends_may_keep_a_connection_for_longer_than_clients(stack):

@@ -279,3 +279,48 @@ def test_watchdog_can_be_switched_off(stack, events):
     assert not running()
     events.apply()
     assert running()
+
+
+def passwords(stack):
+    """Return the generated passwords, by their file."""
+    folder = stack.directory / "secrets"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("number", [2, 5])
+@pytest.mark.parametrize("first", [True, False], ids=["first deployment", "later"])
+def test_runs_at_once_come_one_after_the_other(stack, events, number, first):
+    if first:
+        stack.playbook("teardown.yml", "-e", "remove_data=true")
+        before = None
+    else:
+        before = passwords(stack)
+    replicas = [2 + index % 2 for index in range(number)]
+    with ThreadPoolExecutor(number) as pool:
+        runs = list(pool.map(lambda wanted: events.apply(check=False, fe_replicas=wanted), replicas))
+    for done in runs:
+        assert done.returncode == 0 or "Another run holds the stack: site.yml" in " ".join(done.stdout.split()), done.stdout
+    assert any(done.returncode == 0 for done in runs)
+    assert before in (None, passwords(stack))
+    found = passwords(stack)
+    events.apply()
+    assert passwords(stack) == found
+    assert changed(events.apply().stdout) == 0
+    assert stack.request("/").status == 200
+
+
+def test_address_of_another_host_is_refused_while_the_stack_runs(stack, events):
+    before = stack.ids()
+    refused = events.apply(check=False, bind_address="198.51.100.1")
+    assert "http_port: bind_address 198.51.100.1 is no address of this host" in " ".join(refused.stdout.split())
+    assert stack.ids() == before
+    assert stack.request("/").status == 200
+
+
+def test_load_balancer_that_does_not_start_gives_its_place_back(stack, events):
+    before = stack.container("fe-lb")
+    failed = events.apply(check=False, lb_limits={"cpus": "2.0", "memory": "512M", "pids": 1})
+    assert "serves again." in " ".join(failed.stdout.split())
+    assert stack.request("/").status == 200
+    events.apply()
+    assert stack.container("fe-lb") == before

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from stack_haproxy import STOPPED, ask, read_checks, read_servers
-from stack_lock import LockError, held, holder
+from stack_lock import LockError, busy, held
 from stack_process import family
 
 # Seconds between two looks at the load balancers.
@@ -91,7 +91,7 @@ class Watchdog:
         begun, fresh = self.settling.get(name, (0.0, set()))
         if up & fresh or now - begun > SETTLE:
             self.settling.pop(name, None)
-        if not down or name in self.settling or holder(self.root):
+        if not down or name in self.settling or busy(self.root):
             return
         checks = read_checks(ask(socket, "@1 show stat", timeout=2), name)
         for server in down:
