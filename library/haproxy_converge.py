@@ -11,8 +11,14 @@ description:
     C(description) holds a digest of it). If that is not the one on the disk, the state of the servers is
     saved and the process reloads in place; no connection is lost and no container is replaced.
   - An interrupted run leaves nothing behind that the next one would not notice.
-  - Then waits until each backend has exactly the wanted number of servers that pass their checks.
+  - Before that it asks a server for the health path of the new configuration. One that answers with 4xx would be taken
+    out, and with it all others, so the process keeps its configuration and the module fails.
+  - Then waits until each backend has exactly the wanted number of servers that pass the checks of the process that runs now.
 options:
+  project:
+    description: Project name of Compose.
+    type: str
+    required: true
   path:
     description: Folder that the other paths start from.
     type: path
@@ -47,6 +53,14 @@ options:
         description: Port of the servers.
         type: int
         required: true
+      health_path:
+        description: Path of their checks; empty, a connection is enough.
+        type: str
+        default: ""
+      health_host:
+        description: Host that their checks name.
+        type: str
+        default: localhost
   rotation:
     description: Wait for the servers; false before containers change, so that they are met by the new configuration.
     type: bool
@@ -69,6 +83,7 @@ attributes:
 EXAMPLES = r"""
 - name: Reload what has a new configuration and wait for the servers
   haproxy_converge:
+    project: webstack
     path: ~/.local/share/webstack
     load_balancers:
       - {name: fe-lb, socket: fe-lb/run/master.sock, version: 0123456789abcdef, backend: fe, servers: 2, port: 8000}
@@ -87,6 +102,7 @@ rotation:
 """
 
 import contextlib  # noqa: E402
+import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -95,10 +111,11 @@ from typing import TypeVar  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     ask,
+    read_servers,
     refused_advice,
     refused_checks,
     save_state,
-    servers_up,
+    servers_passing,
     version,
 )
 
@@ -149,6 +166,37 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
     state.unlink(missing_ok=True)
 
 
+# Run in a load balancer's container, which alone reaches its servers; prints the status of an answer.
+ASK = (
+    'exec 3<>"/dev/tcp/$0/$1" || exit; '
+    r"""printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$3" >&3; """
+    'read -r -t 5 -u 3 _ status _; echo "$status"'
+)
+
+
+def try_checks(balancer: dict, root: Path, project: str) -> None:
+    """Ask one of the servers that are up what a new configuration will ask all of them.
+
+    Raises:
+        ConvergeError: it answers with 4xx.
+    """
+    name = balancer["backend"]
+    if not balancer["health_path"]:
+        return
+    servers = read_servers(ask(root / balancer["socket"], f"@1 show servers state {name}"))
+    address = next((server.address for server in servers if server.up), "")
+    if not address:
+        return
+    arguments = [address, str(balancer["port"]), balancer["health_path"], balancer["health_host"]]
+    command = ["docker", "exec", f"{project}-{balancer['name']}-1", "timeout", "10", "bash", "-c", ASK, *arguments]
+    # Whatever else goes wrong here says nothing of the configuration.
+    code = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    if code[:1] == "4":
+        raise ConvergeError(
+            f"{balancer['name']} keeps the configuration that it runs, with which it serves: {refused_advice(code, name)}."
+        )
+
+
 def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
     """Wait until a backend has exactly the wanted number of servers up, and return it.
 
@@ -157,11 +205,11 @@ def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
     """
     name, wanted = balancer["backend"], balancer["servers"]
     try:
-        until(deadline, lambda: servers_up(ask(master, "@1 show stat"), name) == wanted, "")
+        until(deadline, lambda: servers_passing(ask(master, "@1 show stat"), name) == wanted, "")
     except ConvergeError as error:
         statistics = ask(master, "@1 show stat")
         code = refused_checks(statistics, name)
-        found = servers_up(statistics, name)
+        found = servers_passing(statistics, name)
         why = (
             f"see the logs of {name}, and whether its port and health path ({name}_port, {name}_health_path) are what the"
             " application serves"
@@ -203,6 +251,8 @@ def converge(parameters: dict, check_mode: bool) -> dict:
                 {"before_header": header, "after_header": header, "before": running + "\n", "after": wanted + "\n"}
             )
             if not check_mode:
+                if running:
+                    try_checks(balancer, root, parameters["project"])
                 reload_process(balancer, root, deadline)
     if check_mode or not parameters["rotation"]:
         return result
@@ -216,6 +266,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
+            "project": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
             "rotation": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
@@ -230,6 +281,8 @@ def main() -> None:
                     "backend": {"type": "str", "required": True},
                     "servers": {"type": "int", "required": True},
                     "port": {"type": "int", "required": True},
+                    "health_path": {"type": "str", "default": ""},
+                    "health_host": {"type": "str", "default": "localhost"},
                 },
             },
         },

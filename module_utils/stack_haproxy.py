@@ -14,6 +14,8 @@ from pathlib import Path
 FORCED_DRAIN = 0x08
 MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
 STOPPED, RUNNING = 0, 2
+# Codes of a check that has passed.
+PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
 
 
 def ask(path: Path, command: str, timeout: float = 10) -> str:
@@ -54,6 +56,17 @@ def servers_up(statistics: str, backend: str) -> int:
         row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
         for row in read_rows(statistics)
     )
+
+
+def servers_passing(statistics: str, backend: str) -> int:
+    """Return how many servers of a backend are up by a check of this very process, from an answer to ``show stat``.
+
+    After a reload a server is up because it was, until the first check has come back.
+    """
+    rows = [
+        row for row in read_rows(statistics) if row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND")
+    ]
+    return sum(row["status"].startswith("UP") and row["check_status"].lstrip("* ") in PASSED for row in rows)
 
 
 @dataclass(frozen=True)

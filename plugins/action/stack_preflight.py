@@ -84,11 +84,11 @@ class ActionModule(ActionBase):
             other = stack_lock.describe(host["lock"]["other"])
             Display().display(f"Waiting up to {timeout} s for another run: {other}.")
             host = self._execute_module(module_args=arguments, task_vars=task_vars)
+        if not host.get("failed") and host["lock"]["other"]:
+            return self._refuse(result, [stack_lock.refusal(host["lock"]["other"])])
         result.update(host)
         if host.get("failed"):
             return result
-        if host["lock"]["other"]:
-            return self._refuse(result, [stack_lock.refusal(host["lock"]["other"])])
         if host["lock"]["new"]:
             self._keep(arguments["run"], host["stack_dir"], host["lock"]["made"])
         return result

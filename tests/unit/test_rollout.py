@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import compose_rollout
+import haproxy_converge
 import pytest
 import stack_compose
 import stack_haproxy
@@ -237,3 +238,44 @@ def test_load_balancer_serves_until_the_new_one_is_made_and_what_it_publishes_is
         ("rename", ["new"]),
     ]
     assert list(engine.there) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("row", "passing"),
+    [
+        ("fe,fe-1,UP,L7OK", 1),
+        ("fe,fe-1,UP,* L7OK", 1),
+        ("fe,fe-1,UP,L4OK", 1),
+        ("fe,fe-1,UP 1/2,L7STS", 0),
+        ("fe,fe-1,UP,INI", 0),
+        ("fe,fe-1,DOWN,L7OK", 0),
+        ("fe,BACKEND,UP,", 0),
+        ("be,be-1,UP,L7OK", 0),
+    ],
+)
+def test_server_is_in_rotation_when_this_process_has_checked_it(row, passing):
+    assert stack_haproxy.servers_passing("# pxname,svname,status,check_status\n" + row, "fe") == passing
+
+
+@pytest.mark.parametrize(("answer", "refused"), [("400", True), ("404", True), ("200", False), ("503", False), ("", False)])
+def test_reload_that_would_take_every_server_out_is_refused(tmp_path, monkeypatch, answer, refused):
+    orders = []
+    balancer = {"name": "be-lb", "socket": "s", "version": "new", "backend": "be", "servers": 1, "port": 9000}
+    balancer |= {"health_path": "/nowhere", "health_host": "shop.example"}
+    states = STATE.replace("3 fe", "3 be")
+    monkeypatch.setattr(haproxy_converge, "ask", lambda _, command: "description: old\n" if "info" in command else states)
+    monkeypatch.setattr(haproxy_converge, "reload_process", lambda *_: orders.append("reload"))
+
+    def execute(argv, **_):
+        assert argv[:3] == ["docker", "exec", "web-be-lb-1"]
+        assert argv[-4:] == ["10.0.0.2", "9000", "/nowhere", "shop.example"]
+        return subprocess.CompletedProcess(argv, 0, f"{answer}\n", "")
+
+    monkeypatch.setattr(haproxy_converge.subprocess, "run", execute)
+    parameters = {"project": "web", "path": str(tmp_path), "timeout": 1, "rotation": False, "load_balancers": [balancer]}
+    if refused:
+        with pytest.raises(haproxy_converge.ConvergeError, match=r"be-lb keeps the configuration .* be_health_host"):
+            haproxy_converge.converge(parameters, False)
+    else:
+        haproxy_converge.converge(parameters, False)
+    assert orders == ([] if refused else ["reload"])
