@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
             set(task_vars), lambda name: self._templar.template(task_vars[name]), project
         )
         if problems:
-            return self._refuse(result, problems)
+            return self._refuse(problems)
         if arguments.get("settings_only"):
             return result
         # In a Swarm the nodes publish, and it is not known beforehand which.
@@ -49,15 +49,13 @@ class ActionModule(ActionBase):
             for entry in values[f"{tier}_tmpfs"]
         ]
         host = self._execute_module(module_args=arguments, task_vars=task_vars)
-        result.update(host)
         if host.get("failed"):
-            return result
+            return host
         minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
         problems = stack_checks.check_host(values, host, minimum)
-        return self._refuse(result, problems) if problems else result
+        return self._refuse(problems) if problems else {**result, **host}
 
     @staticmethod
-    def _refuse(result: dict, problems: list[str]) -> dict:
-        """Return a failure that says all ``problems``, each on a line of its own."""
-        result.update(failed=True, msg="\n".join(problems))
-        return result
+    def _refuse(problems: list[str]) -> dict:
+        """Return a failure that says all ``problems``, each on a line of its own, and nothing of what was found."""
+        return {"failed": True, "msg": "\n".join(problems)}
