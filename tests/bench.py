@@ -34,7 +34,7 @@ ONE_TASK = """
 
 
 # The one task beside ours is run as Ansible itself would.
-PLAIN = {"ANSIBLE_CALLBACK_PLUGINS": os.devnull}
+PLAIN = {"ANSIBLE_CALLBACK_PLUGINS": os.devnull, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"}
 
 
 def run(*argv: str, **environment: str) -> str:

@@ -33,13 +33,13 @@ class ActionModule(ActionBase):
             containers = bool(arguments.get("changes_containers", True))
             arguments["run"] = stack_run.describe(os.getppid(), playbooks, containers)
         if arguments.get("lock_only"):
-            return self._take(result, arguments, task_vars) if "run" in arguments else result
+            return {**result, **self._take(arguments, task_vars)} if "run" in arguments else result
         project = Path(arguments["project_dir"]).resolve()
         values, problems = stack_checks.refusals(
             set(task_vars), lambda name: self._templar.template(task_vars[name]), project
         )
         if problems:
-            return self._refuse(result, problems)
+            return self._refuse(problems)
         if arguments.get("settings_only"):
             return result
         # In a Swarm the nodes publish, and it is not known beforehand which.
@@ -66,32 +66,31 @@ class ActionModule(ActionBase):
             for tier in ("fe", "be")
             for entry in values[f"{tier}_tmpfs"]
         ]
-        self._take(result, arguments, task_vars)
-        if result.get("failed"):
-            return result
+        host = self._take(arguments, task_vars)
+        if host.get("failed"):
+            return host
         minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
-        problems = stack_checks.check_host(values, result, minimum)
-        if problems and result["lock"]["new"]:
+        problems = stack_checks.check_host(values, host, minimum)
+        if problems and host["lock"]["new"]:
             # What follows may be a correction.
             self._release()
-        return self._refuse(result, problems) if problems else result
+        return self._refuse(problems) if problems else {**result, **host}
 
-    def _take(self, result: dict, arguments: dict, task_vars: dict) -> dict:
-        """Take the stack for this run, and put what the module found on the host into ``result``."""
+    def _take(self, arguments: dict, task_vars: dict) -> dict:
+        """Take the stack for this run; return what the module found on the host, or a failure."""
         host = self._execute_module(module_args={**arguments, "lock_timeout": 0}, task_vars=task_vars)
         timeout = arguments.get("lock_timeout", 0)
         if host.get("lock", {}).get("other") and timeout:
             other = stack_lock.describe(host["lock"]["other"])
             Display().display(f"Waiting up to {timeout} s for another run: {other}.")
             host = self._execute_module(module_args=arguments, task_vars=task_vars)
-        if not host.get("failed") and host["lock"]["other"]:
-            return self._refuse(result, [stack_lock.refusal(host["lock"]["other"])])
-        result.update(host)
         if host.get("failed"):
-            return result
+            return host
+        if host["lock"]["other"]:
+            return self._refuse([stack_lock.refusal(host["lock"]["other"])])
         if host["lock"]["new"]:
             self._keep(arguments["run"], host["stack_dir"], host["lock"]["made"])
-        return result
+        return host
 
     def _keep(self, run: dict, stack_dir: str, made: bool) -> None:
         """Say that the run lives as long as it does, and give the stack back at its end."""
@@ -114,7 +113,6 @@ class ActionModule(ActionBase):
         )
 
     @staticmethod
-    def _refuse(result: dict, problems: list[str]) -> dict:
-        """Return a failure that says all ``problems``, each on a line of its own."""
-        result.update(failed=True, msg="\n".join(problems))
-        return result
+    def _refuse(problems: list[str]) -> dict:
+        """Return a failure that says all ``problems``, each on a line of its own, and nothing of what was found."""
+        return {"failed": True, "msg": "\n".join(problems)}

@@ -17,7 +17,13 @@ FOLDERS = ("library", "module_utils", "tests", "files/images/monitoring", "roles
 sys.path[:0] = [str(PROJECT / folder) for folder in FOLDERS]
 
 # Plugins have names that others have too, so they are loaded under ones of their own.
-for name, path in (("stack_filters", "plugins/filter/stack.py"), ("config_tree_action", "plugins/action/config_tree.py")):
+PLUGINS = {
+    "stack_filters": "plugins/filter/stack.py",
+    "config_tree_action": "plugins/action/config_tree.py",
+    "preflight_action": "plugins/action/stack_preflight.py",
+    "output": "plugins/callback/webstack.py",
+}
+for name, path in PLUGINS.items():
     specification = importlib.util.spec_from_file_location(name, PROJECT / path)
     sys.modules[name] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(sys.modules[name])

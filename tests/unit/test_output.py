@@ -1,0 +1,211 @@
+"""What a run prints: a refusal once and last, as its sentences, and no secret in anything that Ansible displays."""
+
+import json
+from types import SimpleNamespace
+
+import output
+import pytest
+import stack_secrets
+from ansible import context
+from ansible.utils.display import Display
+from hypothesis import given
+from hypothesis import strategies as st
+
+KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIPlantedPlantedPlanted\noAoGCCqGSM49AwEHoUQDQgAE\n-----END EC PRIVATE KEY-----\n"
+# Variables with a secret in each, and the secret.
+PLANTED = {
+    "database_password": ("planted-Database-1", "planted-Database-1"),
+    "backup_password": ('quo"ted \\ $planted', 'quo"ted \\ $planted'),
+    "ansible_become_password": ("planted become", "planted become"),
+    "swarm_registry_password": (1234567890, "1234567890"),
+    "monitoring_alert_webhook_url": ("https://hooks.example.com/planted/T0/B1", "planted/T0"),
+    "be_environment": ({"API_TOKEN": "planted-token", "LEVEL": "info"}, "planted-token"),
+    "fe_environment": ({"ADDRESS": "abcdefgh12345678planted"}, "abcdefgh12345678planted"),
+    "backup_environment": ({"AWS_SECRET_ACCESS_KEY": "planted/key+1"}, "planted/key+1"),
+}
+SENTENCES = "http_port: 80 is taken; choose another.\nfe_replicas: 0 replicas cannot serve; give 1 or more."
+
+
+class Screen:
+    """Keeps what is displayed."""
+
+    def __init__(self):
+        self.text = ""
+
+    def show(self, msg, *_, **__):
+        self.text += f"{msg}\n"
+
+
+@pytest.fixture(params=[0, 1, 3], ids=["", "-v", "-vvv"])
+def screen(request, monkeypatch):
+    """Return what is displayed with each verbosity."""
+    screen = Screen()
+    monkeypatch.setattr(Display(), "verbosity", request.param)
+    monkeypatch.setattr(Display(), "display", screen.show)
+    return screen
+
+
+@pytest.fixture
+def callback(screen, monkeypatch):
+    """Return the callback with options as ansible.cfg has them, and the variables of PLANTED known to it."""
+    plugin = output.CallbackModule()
+    options = {"result_format": "yaml", "result_indentation": 4, "display_skipped_hosts": False, "display_ok_hosts": True}
+    monkeypatch.setattr(context, "CLIARGS", {"check": False})
+    monkeypatch.setattr(plugin, "get_option", lambda name: options.get(name, False))
+    manager = SimpleNamespace(
+        _inventory=SimpleNamespace(get_hosts=lambda _: [SimpleNamespace(name="one")]),
+        get_vars=lambda **_: {name: value for name, (value, _) in PLANTED.items()},
+    )
+    play = SimpleNamespace(
+        hosts="all",
+        check_mode=False,
+        strategy="linear",
+        get_name=lambda: "Deploy",
+        get_variable_manager=lambda: manager,
+        get_loader=lambda: None,
+    )
+    plugin.v2_playbook_on_play_start(play)
+    return plugin
+
+
+def ended(content, action="stack_preflight", host="one", loop=None):
+    """Return the end of a task, as a callback is told of it."""
+    task = SimpleNamespace(
+        action=action,
+        loop=loop,
+        delegate_to=None,
+        no_log=False,
+        check_mode=False,
+        ignore_errors=False,
+        _uuid="1",
+        get_name=lambda: "Check the host",
+        get_path=lambda: "here:1",
+    )
+    place = SimpleNamespace(name=host, get_name=lambda: host)
+    return SimpleNamespace(task=task, host=place, result=content, exception=None, task_name="Check the host")
+
+
+def recap(plugin, **failures):
+    """Let the run end; ``failures`` are those of each host."""
+    counts = {"ok": 1, "changed": 0, "unreachable": 0, "failures": 1, "skipped": 0, "rescued": 0, "ignored": 0}
+    stats = SimpleNamespace(processed=failures, failures=failures, summarize=lambda _: counts, custom={})
+    plugin.v2_playbook_on_stats(stats)
+
+
+@pytest.mark.parametrize("action", ["ansible.builtin.fail", "ansible.builtin.assert", "stack_preflight", "compose_rollout"])
+def test_refusal_is_printed_once_and_last(screen, callback, action):
+    found = {"tree": {"a": 1}, "certificate": KEY, "exception": "(traceback unavailable)", "invocation": {"module_args": {}}}
+    callback.v2_runner_on_failed(ended({"msg": SENTENCES, "failed": True, **found}, action))
+    recap(callback, one=1)
+    assert screen.text.endswith(f"\n{SENTENCES}\n")
+    assert screen.text.count(SENTENCES.splitlines()[0]) == 1
+    for word in ("tree", "certificate", "FAILED", "Origin", "msg:", "module_args"):
+        assert word not in screen.text
+    if not Display().verbosity:
+        assert len(screen.text.splitlines()) <= 15
+
+
+def test_refusals_of_a_loop_are_all_printed(screen, callback):
+    items = [{"msg": f"{place}: not a host of the inventory; correct it.", "failed": True} for place in ("one", "two")]
+    for item in items:
+        callback.v2_runner_item_on_failed(ended(item, "ansible.builtin.assert", loop=["x"]))
+    callback.v2_runner_on_failed(ended({"results": items, "msg": "One or more items failed"}, "ansible.builtin.assert", loop=[1]))
+    recap(callback, one=1)
+    assert screen.text.endswith("\n".join(item["msg"] for item in items) + "\n")
+    assert "One or more items failed" not in screen.text
+
+
+def test_refusal_of_one_host_of_several_names_it(screen, callback):
+    for host in ("one", "two"):
+        callback.v2_runner_on_failed(ended({"msg": SENTENCES}, host=host))
+    recap(callback, one=1, two=1, three=0)
+    assert screen.text.endswith(f"one, two:\n{SENTENCES}\n")
+
+
+def test_refusal_that_was_made_good_is_not_printed(screen, callback):
+    callback.v2_runner_on_failed(ended({"msg": SENTENCES}))
+    recap(callback, one=0)
+    assert SENTENCES not in screen.text
+
+
+@pytest.mark.parametrize(
+    ("content", "action"),
+    [
+        ({"msg": "non-zero return code", "rc": 1, "stderr": "no space left on device"}, "ansible.builtin.command"),
+        ({"msg": "failed", "module_stderr": "no space left on device"}, "stack_preflight"),
+        ({"censored": "the output has been hidden", "stderr": "no space left on device"}, "stack_preflight"),
+    ],
+)
+def test_other_failures_are_printed_as_they_are(screen, callback, content, action):
+    callback.v2_runner_on_failed(ended(content, action))
+    assert "no space left on device" in screen.text
+    assert "FAILED!" in screen.text
+
+
+def test_what_is_ignored_is_no_refusal(screen, callback):
+    callback.v2_runner_on_failed(ended({"msg": SENTENCES}), ignore_errors=True)
+    assert "...ignoring" in screen.text
+    recap(callback, one=0)
+    assert screen.text.count("http_port") == 1
+
+
+def test_what_changes_nothing_is_printed_with_v_only(screen, callback):
+    callback.v2_runner_on_ok(ended({"changed": False, "msg": "looked"}))
+    assert ("Check the host" in screen.text) is bool(Display().verbosity)
+    callback.v2_runner_on_ok(ended({"msg": "It runs at", "_ansible_verbose_always": True}, "ansible.builtin.debug"))
+    assert "It runs at" in screen.text
+
+
+def leaks(text):
+    """Return which planted secrets stand in a text, in whatever spelling."""
+    secrets = {name: secret for name, (_, secret) in PLANTED.items()} | {"key": KEY.splitlines()[1]}
+    return [name for name, secret in secrets.items() for way in (secret, json.dumps(secret)[1:-1]) if way in text]
+
+
+def test_no_secret_is_printed_whoever_prints_it(screen, callback):
+    everything = {name: value for name, (value, _) in PLANTED.items()}
+    result = {"changed": True, "invocation": {"module_args": everything}, "stdout": KEY, "lines": KEY.splitlines()}
+    callback.v2_runner_on_ok(ended(result))
+    callback.v2_runner_on_failed(ended({"msg": "no", "rc": 1, "stderr": json.dumps(everything), "cmd": str(everything)}, "command"))
+    callback.v2_runner_on_failed(ended({"msg": f"refused {everything} {KEY}; correct it."}))
+    diff = {"before": "", "after": json.dumps(everything).replace("$", "$$") + "\n" + KEY}
+    callback.v2_on_file_diff(ended({"changed": True, "diff": [diff]}))
+    # The connection plugins, warnings and other plugins display by themselves.
+    Display().display(f"<one> EXEC login {everything}")
+    recap(callback, one=1)
+    assert "refused" in screen.text
+    assert leaks(screen.text) == []
+    # What is no secret is shown.
+    assert "info" in screen.text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("pip from https://user:planted@index.example.com/simple", "pip from https://********@index.example.com/simple"),
+        ("amqp://u:planted@mq:5672 up", "amqp://********@mq:5672 up"),
+        ("docker swarm join --token SWMTKN-1-planted-x 10.0.0.1:2377", "docker swarm join --token SWMTKN-******** 10.0.0.1:2377"),
+        ("SWMKEY-1-planted", "SWMKEY-********"),
+        (f"a\n{KEY}b", "a\n-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\nb"),
+        # Cut off, and in JSON.
+        (f"a\n{KEY[:50]}", "a\n-----BEGIN EC PRIVATE KEY-----********"),
+        (json.dumps(KEY), '"-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\\n"'),
+        ("http://127.0.0.1:8080/ and https://127.0.0.1:8443/@x", "http://127.0.0.1:8080/ and https://127.0.0.1:8443/@x"),
+    ],
+)
+def test_secrets_are_known_by_their_form(text, shown):
+    assert stack_secrets.Masks().apply(text) == shown
+
+
+def test_short_password_is_masked_as_a_word():
+    masks = stack_secrets.Masks()
+    masks.add(["app"])
+    assert masks.apply("password: app, application") == "password: ********, application"
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=8).filter(str.strip))
+def test_any_password_is_masked_in_json_and_text(secret):
+    masks = stack_secrets.Masks()
+    masks.add([secret])
+    for text in (secret, json.dumps({"a": secret}), json.dumps({"a": secret}, ensure_ascii=False), secret.replace("$", "$$")):
+        assert secret not in masks.apply(f"x {text} x") or secret in stack_secrets.MASK
