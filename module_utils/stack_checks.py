@@ -371,16 +371,16 @@ def _check_repository(values: dict) -> list[str]:
     every = ", ".join(f"{name}:" for name in REPOSITORIES)
     if kind == "gs" and "GOOGLE_ACCESS_TOKEN" not in (values.get("backup_environment") or {}):
         return [
-            "backup_repository: gs: needs GOOGLE_ACCESS_TOKEN in backup_environment, because a file with credentials does not"
-            " reach restic's container; give it, or use s3:https://storage.googleapis.com/BUCKET with an HMAC key."
+            "backup_repository: gs: needs GOOGLE_ACCESS_TOKEN in backup_environment, because a file with credentials does"
+            " not reach restic's container; give it, or use s3:https://storage.googleapis.com/BUCKET with an HMAC key."
         ]
     if re.match(r"~?/\S", place) or (kind in REPOSITORIES and rest.strip()):
         return []
     if kind in ("sftp", "rclone"):
         needs = "an SSH key and known hosts" if kind == "sftp" else "the program rclone and its configuration"
         return [
-            f"backup_repository: {kind}: needs {needs}, which restic's container does not have; give one of {every} or a folder"
-            " in which you have mounted the other machine."
+            f"backup_repository: {kind}: needs {needs}, which restic's container does not have; give one of {every} or a"
+            " folder in which you have mounted the other machine."
         ]
     return [f"backup_repository: {place!r} is not valid; give an absolute path, or a repository that begins with {every}."]
 
