@@ -33,6 +33,8 @@ from ansible.module_utils.stack_settings import (
 MEMORY_SHARE = 0.9
 DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
+# Kinds of places that restic reaches with environment variables alone: its container has no keys, no files and no programs.
+REPOSITORIES = ("rest", "s3", "b2", "azure", "gs", "swift")
 # What backup_keep may name.
 KEPT = ("last", "daily", "weekly", "monthly", "yearly")
 TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "http_request", "queue", "server", "tunnel")
@@ -354,9 +356,7 @@ def check_monitoring(values: dict) -> list[str]:
 
 def check_backup(values: dict) -> list[str]:
     """Check where backups go, how many are kept and when they are taken."""
-    problems = _matches(
-        values, "backup_repository", r"(?:~?/|[a-z0-9]+:)\S.*", "an absolute path, or a repository of restic"
-    )
+    problems = _check_repository(values)
     problems += _matches(values, "backup_password", r"[^\r\n]*", "a password without line breaks")
     problems += _matches(values, "backup_schedule", r"(?:(?:[01][0-9]|2[0-3]):[0-5][0-9])?", "a time like 03:30, or nothing")
     problems += _between(values, "backup_logs_interval", 1, 60, "minutes")
@@ -373,6 +373,27 @@ def check_backup(values: dict) -> list[str]:
     if "backup_keep" in values and not keep:
         problems.append("backup_keep: with nothing in it no backup would be kept; give for example last: 3.")
     return problems
+
+
+def _check_repository(values: dict) -> list[str]:
+    """Check that restic can reach from its container where backups go."""
+    place = str(values.get("backup_repository", "~/backups"))
+    kind, _, rest = place.partition(":")
+    every = ", ".join(f"{name}:" for name in REPOSITORIES)
+    if kind == "gs" and "GOOGLE_ACCESS_TOKEN" not in (values.get("backup_environment") or {}):
+        return [
+            "backup_repository: gs: needs GOOGLE_ACCESS_TOKEN in backup_environment, because a file with credentials does"
+            " not reach restic's container; give it, or use s3:https://storage.googleapis.com/BUCKET with an HMAC key."
+        ]
+    if re.match(r"~?/\S", place) or (kind in REPOSITORIES and rest.strip()):
+        return []
+    if kind in ("sftp", "rclone"):
+        needs = "an SSH key and known hosts" if kind == "sftp" else "the program rclone and its configuration"
+        return [
+            f"backup_repository: {kind}: needs {needs}, which restic's container does not have; give one of {every} or a"
+            " folder in which you have mounted the other machine."
+        ]
+    return [f"backup_repository: {place!r} is not valid; give an absolute path, or a repository that begins with {every}."]
 
 
 def check_engine(values: dict) -> list[str]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import stack_schedule
-from recovery import backup, repository, restore
+from recovery import backup, fence, repository, restore
 from recovery.containers import Engine, RecoveryError, Settings
 from recovery.repository import Repository, Snapshot, read_snapshots
 from recovery.restore import Wish
@@ -313,3 +313,106 @@ def test_restore_without_room_is_refused_before_a_server_opens_it_and_the_old_da
     monkeypatch.setattr(disk, "volume", contextlib.nullcontext, raising=False)
     with pytest.raises(RecoveryError, match="There is not room enough"):
         bring.run()
+
+
+class Doing:
+    """A stack whose database runs, and everything that a restore does to it, in order; ``fails`` names what goes wrong."""
+
+    def __init__(self, folder, monkeypatch, fails="", labels=()):
+        self.done, self.fails, self.status, self.writable = [], fails, "running", True
+        self.settings = SimpleNamespace(stack="web", directory=str(folder), repository="/backups", database="web_database")
+        self.labels = dict.fromkeys(labels, "web_db")
+        (folder / "backup").mkdir(exist_ok=True)
+        for module in (restore, fence):
+            monkeypatch.setattr(module, "live", lambda _: self)
+        monkeypatch.setattr(restore, "Repository", lambda _: None)
+        monkeypatch.setattr(restore, "docker", lambda *words: self.do("docker " + words[0]))
+        monkeypatch.setattr(restore, "take", lambda *_, **__: self.do("safety") or "0123456789")
+        monkeypatch.setattr(restore, "log_tags", lambda _: {"base": "binlog"})
+        monkeypatch.setattr(restore, "store_logs", lambda *_: self.do("logs"))
+        monkeypatch.setattr(restore, "choose", lambda *_: snapshot("aaaa1", 100, "files"))
+        monkeypatch.setattr(restore.Restore, "stage", lambda *_: self.do("stage"))
+
+    def do(self, what):
+        """Note it and change what it changes, or fail before that."""
+        if what == self.fails:
+            raise RecoveryError(f"{what} fails")
+        self.done.append(what)
+        self.status = {"docker stop": "exited", "docker start": "running"}.get(what, self.status)
+
+    def shell(self, script, *_, **__):
+        """Note what a script does to the volume of the database."""
+        names = {"ls": "look", "touch": "mark", "rm": "unmark", "cd": "replace"}
+        self.do(names[script.split()[0]])
+        return "ibdata1"
+
+    def query(self, sql):
+        """Note whether the application may write."""
+        self.writable = "read_only = OFF" in sql
+        self.do("lift" if self.writable else "fence")
+
+    def value(self, _):
+        """Tell whether the server is read-only."""
+        return "0" if self.writable else "1"
+
+    def volume(self, _):
+        """Name a volume."""
+        return contextlib.nullcontext("web_restore")
+
+    def has_volume(self, _):
+        """Know the volume of the database."""
+        return True
+
+    def database(self):
+        """Describe the container of the database."""
+        return {"Id": "1", "State": {"Status": self.status}, "Config": {"Labels": self.labels}}
+
+
+SAFE = ["look", "stage", "fence", "safety", "mark", "docker stop", "logs", "replace"]
+
+
+def test_nothing_is_acknowledged_between_the_safety_copy_and_the_restore(tmp_path, monkeypatch):
+    doing = Doing(tmp_path, monkeypatch)
+    restore.Restore(doing, wish(confirm="web"), lambda _: None).run()
+    assert doing.done == SAFE
+    assert not fence.note(doing).exists()
+
+
+@pytest.mark.parametrize("fails", SAFE[1:])
+@pytest.mark.parametrize("labels", [(), ("com.docker.swarm.service.name",)])
+def test_restore_that_fails_leaves_a_stack_that_takes_writes_or_one_that_the_same_command_restores(
+    tmp_path, monkeypatch, fails, labels
+):
+    doing = Doing(tmp_path, monkeypatch, fails, labels)
+    with pytest.raises(RecoveryError, match=fails):
+        restore.Restore(doing, wish(confirm="web"), lambda _: None).run()
+    if fails == "replace":
+        # Its data is incomplete and marked as such.
+        assert "unmark" not in doing.done
+    else:
+        assert doing.done.count("mark") == doing.done.count("unmark")
+        assert doing.status == "running" or labels
+        # What a Swarm has stopped is started by the Swarm, another container of it.
+        assert not labels or "docker start" not in doing.done
+        assert doing.writable or doing.status == "exited" or labels
+    assert not fence.note(doing).exists()
+    doing.fails = ""
+    doing.done.clear()
+    monkeypatch.setattr(restore, "take_files", lambda *_: doing.do("safety") or "0123456789")
+    restore.Restore(doing, wish(confirm="web"), lambda _: None).run()
+    assert doing.done[-1] == "replace"
+
+
+def test_a_run_that_was_killed_is_forgotten_by_the_next_command(tmp_path, monkeypatch):
+    doing = Doing(tmp_path, monkeypatch)
+    killed = fence.fenced(doing)
+    killed.__enter__()
+    assert not doing.writable
+    fence.lift(doing)
+    assert doing.writable
+    # Where the settings let nobody write, that stays.
+    doing.writable = False
+    fence.lift(doing)
+    with fence.fenced(doing):
+        assert doing.done == ["fence", "lift"]
+    assert not doing.writable

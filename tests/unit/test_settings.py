@@ -147,6 +147,11 @@ def test_settings_of_backups(values, words):
     assert words in problem
 
 
+@pytest.mark.parametrize("place", ["/srv/my backups", "~/backups", *(f"{kind}:place" for kind in checks.REPOSITORIES)])
+def test_repositories_that_restic_reaches_from_its_container_are_accepted(place):
+    assert not checks.check_backup({"backup_repository": place, "backup_environment": {"GOOGLE_ACCESS_TOKEN": "x"}})
+
+
 LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000}
 
 

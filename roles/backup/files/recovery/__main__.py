@@ -12,6 +12,7 @@ from stack_lock import LockError, held
 
 from recovery.backup import keep_files, take, take_logs, try_upgrade
 from recovery.containers import Engine, RecoveryError, Settings
+from recovery.fence import lift
 from recovery.repository import Repository
 from recovery.restore import KINDS, Restore, Wish, spoken
 
@@ -71,7 +72,9 @@ def main() -> int:
     }
     try:
         with held(FOLDER, f"works on backups ({arguments.command})", PATIENCE.get(arguments.command, USUAL_PATIENCE)):
+            # What an interrupted run has left.
             engine.clean()
+            lift(engine)
             try:
                 actions[arguments.command]()
             finally:

@@ -129,14 +129,14 @@ def label(kind: str, at: float, server: str, version: str) -> dict[str, str]:
     return {"kind": kind, "at": f"{at:.3f}", "server": server, "version": version}
 
 
-def store_logs(engine: Engine, repository: Repository, server: Live, say: Say) -> bool:
-    """Store the binary logs as far as they are written; return whether there are any.
+def log_tags(server: Live) -> dict[str, str]:
+    """Return what a snapshot of the binary logs is found by, or nothing if the server writes none.
 
     Raises:
-        RecoveryError: they cannot be stored, or would be of no use.
+        RecoveryError: they would be of no use.
     """
     if server.value("@@log_bin") != "1":
-        return False
+        return {}
     base = Path(server.value("@@log_bin_basename"))
     if str(base.parent) != PLACE:
         raise RecoveryError(
@@ -148,9 +148,26 @@ def store_logs(engine: Engine, repository: Repository, server: Live, say: Say) -
             "database_settings: binlog_encryption is on, and its key is not in a backup; switch it off, the repository is"
             " encrypted."
         )
-    tags = label("logs", time.time(), server.value("@@server_uuid"), server.value("@@version"))
+    return {"base": base.name, "server": server.value("@@server_uuid"), "version": server.value("@@version")}
+
+
+def store_logs(engine: Engine, repository: Repository, found: dict[str, str], say: Say) -> bool:
+    """Store the binary logs as far as they are written; return whether there are any.
+
+    Args:
+        engine: of the stack.
+        repository: where they go.
+        found: from ``log_tags``; the server may have ended since.
+        say: tells a person what was done.
+
+    Raises:
+        RecoveryError: they cannot be stored.
+    """
+    if not found:
+        return False
+    tags = label("logs", time.time(), found["server"], found["version"])
     # One path, so that restic knows the last snapshot of it and reads only what has grown.
-    options = ["--exclude=/logs/*", f"--exclude=!/logs/{base.name}.[0-9]*"]
+    options = ["--exclude=/logs/*", f"--exclude=!/logs/{found['base']}.[0-9]*"]
     summary = repository.store("/logs", engine.settings.database, tags, *options)
     note(engine, "logs", float(tags["at"]))
     say(f"Binary logs are stored ({summary['data_added'] / 2**20:.1f} MiB new).")
@@ -165,7 +182,7 @@ def take_logs(engine: Engine, say: Say) -> None:
     """
     repository = Repository(engine)
     repository.prepare()
-    if not store_logs(engine, repository, live(engine), say):
+    if not store_logs(engine, repository, log_tags(live(engine)), say):
         raise RecoveryError("database_settings: log_bin is off, so there are no binary logs to store.")
 
 
@@ -266,7 +283,7 @@ def take(engine: Engine, say: Say, kind: str = "backup", rehearsed: bool = False
         f" {summary['total_bytes_processed'] / 2**20:.1f} MiB of data, for which"
         f" {summary['data_added_packed'] / 2**20:.1f} MiB were written."
     )
-    store_logs(engine, repository, server, say)
+    store_logs(engine, repository, log_tags(server), say)
     if kind != "safety":
         # A repository that is damaged elsewhere must not keep a good backup from being brought back.
         repository.forget()

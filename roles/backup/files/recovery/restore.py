@@ -15,8 +15,9 @@ from typing import Any
 from stack_lock import held
 
 from recovery import binlog
-from recovery.backup import FORMAT, Say, check_space, take, take_files
+from recovery.backup import FORMAT, Say, check_space, live, log_tags, store_logs, take, take_files
 from recovery.containers import Engine, RecoveryError, docker
+from recovery.fence import fenced
 from recovery.repository import Repository, Snapshot
 from recovery.server import DATA, PLACE, ThrowAway, numbers
 
@@ -237,10 +238,10 @@ class Restore:
         logs = self.wanted_logs(snapshot, manifest) if wish.until else {}
         with self.engine.volume("restore") as volume:
             self.stage(snapshot, manifest, logs, volume)
-            if occupied:
-                self.save()
-            with held(Path(settings.directory), "restores the database", LOCK_TIMEOUT):
-                self.replace(volume)
+            # No run of the playbook starts the database again while it is fenced.
+            with held(Path(settings.directory), "restores the database", LOCK_TIMEOUT), fenced(self.engine):
+                logs = self.save() if occupied else {}
+                self.replace(volume, logs)
 
     def wanted_logs(self, snapshot: Snapshot, manifest: dict | None) -> dict[str, Snapshot]:
         """Return which binary logs have to be replayed and where they are.
@@ -344,20 +345,41 @@ class Restore:
         """Write a file into the data as the server does."""
         self.engine.shell(f"umask 027; cat >{DATA}/{name}", [f"{volume}:{PLACE}"], user=self.settings.user, **content)
 
-    def save(self) -> None:
-        """Keep what is about to be replaced.
+    def save(self) -> dict[str, str]:
+        """Keep what is about to be replaced; return by what its binary logs are found.
 
         Raises:
             RecoveryError: it could not be kept.
         """
-        found = self.engine.database()
+        found, logs = self.engine.database(), {}
         if found and found["State"]["Status"] == "running":
             name = take(self.engine, lambda _: None, kind="safety")
+            logs = log_tags(live(self.engine))
         else:
             name = take_files(self.engine, self.repository)
         self.say(f"What is replaced now is kept as backup {name[:8]}.")
+        return logs
 
-    def replace(self, volume: str) -> None:
+    def halt(self, found: dict, logs: dict[str, str]) -> None:
+        """Stop the database, and store what it has written to its binary logs since it was saved.
+
+        Raises:
+            RecoveryError: that failed, and the database is started again.
+        """
+        volumes = [f"{self.settings.database}:{PLACE}"]
+        # Before it is stopped: a Swarm starts another one at once, which must not find the old data.
+        self.engine.shell(f"touch {PLACE}/{MARKER}", volumes)
+        try:
+            docker("stop", found["Id"])
+            # Accounts that no fence holds, such as root, may have written until now.
+            store_logs(self.engine, self.repository, logs, lambda _: None)
+        except BaseException:
+            self.engine.shell(f"rm {PLACE}/{MARKER}", volumes)
+            if "com.docker.swarm.service.name" not in found["Config"]["Labels"]:
+                docker("start", found["Id"])
+            raise
+
+    def replace(self, volume: str, logs: dict[str, str]) -> None:
         """Put the proven data in the place of the old.
 
         Raises:
@@ -369,9 +391,7 @@ class Restore:
             labels.append(f"com.docker.stack.namespace={settings.stack}")
             docker("volume", "create", *(f"--label={label}" for label in labels), settings.database)
         if found := self.engine.database():
-            # Before it is stopped: a Swarm starts another one at once, which must not find the old data.
-            self.engine.shell(f"touch {PLACE}/{MARKER}", [f"{settings.database}:{PLACE}"])
-            docker("stop", found["Id"])
+            self.halt(found, logs)
         self.engine.shell(
             f"""
             cd {PLACE}

@@ -144,6 +144,8 @@ class ThrowAway(Server):
             "--mysqlx=OFF",
             "--secure-file-priv=NULL",
             "--skip-log-bin",
+            # What the application has planned must not change the copy.
+            "--event-scheduler=DISABLED",
             # Events of a server with the same number would be left out.
             "--server-id=4294967295",
             "--relay-log=webstack-relay",
