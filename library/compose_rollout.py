@@ -122,7 +122,7 @@ from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import filters, read_published  # noqa: E402
+from ansible.module_utils.stack_compose import filters, hopeless, read_published  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     Server,
     ask,
@@ -615,7 +615,7 @@ def names(containers: list[Container]) -> str:
 
 def broken(container: Container) -> str:
     """Return why a container will not become healthy, or nothing."""
-    if container.status in ("exited", "dead"):
+    if container.status in ("exited", "dead") or hopeless(container.service, container.exit_code):
         return f"has ended with exit code {container.exit_code}"
     if container.restarts >= RESTARTS:
         # Between two attempts; during one the engine does not tell how the last one has ended.

@@ -61,7 +61,7 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import condition, exit_code, hopeless, list_command, read_list  # noqa: E402
 
 PAUSE = 0.2
 
@@ -87,7 +87,8 @@ def wait(project: str, timeout: float, patience: float) -> tuple[list[dict], lis
             return containers, []
         troubled = {container["name"] for container in unwell if condition(container) == "troubled"}
         trouble_since = {name: trouble_since.get(name, now) for name in troubled}
-        if any(now - since > patience for since in trouble_since.values()) or now - begin > timeout:
+        late = any(now - since > patience for since in trouble_since.values()) or now - begin > timeout
+        if late or any(hopeless(container["service"], exit_code(container)) for container in unwell):
             return containers, unwell
         time.sleep(PAUSE)
 

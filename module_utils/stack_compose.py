@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+# Exit code of the database's start.sh if its data is incomplete (EX_CONFIG of sysexits.h).
+HOPELESS = 78
+
 
 def filters(project: str) -> list[str]:
     """Return the options of ``docker ps`` for the containers of a project's services.
@@ -93,6 +96,17 @@ def condition(container: dict) -> str:
             return "starting"
         return "troubled" if "(unhealthy)" in container["status"] else "well"
     return "starting" if container["state"] == "created" else "troubled"
+
+
+def hopeless(service: str, exit_code: int) -> bool:
+    """Tell whether a service has ended in a way that no further start can mend: ``start.sh`` of the database says so."""
+    return service == "db" and exit_code == HOPELESS
+
+
+def exit_code(container: dict) -> int:
+    """Return the code with which a container of ``read_list`` has ended last; 0 if it runs."""
+    match = re.match(r"(?:Restarting|Exited) \((\d+)\)", container["status"])
+    return int(match[1]) if match else 0
 
 
 def outdated_services(containers: list[dict], digests: str) -> list[str]:

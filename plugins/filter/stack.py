@@ -25,6 +25,9 @@ from ansible.module_utils.stack_settings import mount_source, parse_duration, pa
 # Option of an internal network with which the engine itself keeps the host off its bridge.
 ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"
 
+# Stand in a data volume from the first byte until the image, and then the dumps, are through.
+UNFINISHED = {".initialization-incomplete", ".dumps-incomplete"}
+
 
 def compose_value(value: Any) -> str:
     """Return ``value`` as YAML of one line in which Compose substitutes nothing.
@@ -369,6 +372,15 @@ def data_volume_names(report: str) -> list[str]:
     return sorted(set(names) - {"", "lost+found"})
 
 
+def data_volume_unfinished(report: str) -> bool:
+    """Tell whether a data volume holds a database whose first start has failed or was interrupted, so that it never served.
+
+    Args:
+        report: as for ``data_volume_problem``.
+    """
+    return not UNFINISHED.isdisjoint(data_volume_names(report))
+
+
 def data_volume_problem(report: str, volume: str) -> str:
     """Return why a server must not open a data volume, or nothing.
 
@@ -389,7 +401,7 @@ def data_volume_problem(report: str, volume: str) -> str:
     ):
         if mark in names:
             return f"The volume {volume} holds a {engine} database and the stack's is MySQL; {keep}."
-    if ".initialization-incomplete" in names:
+    if not UNFINISHED.isdisjoint(names):
         return (
             f"The volume {volume} is only half initialised, because its first start was interrupted;"
             f" remove it with 'docker volume rm {volume}' and run again."
@@ -549,6 +561,7 @@ class FilterModule:
             "images_missing": images_missing,
             "data_volume_names": data_volume_names,
             "data_volume_problem": data_volume_problem,
+            "data_volume_unfinished": data_volume_unfinished,
             "data_volume_upgrade": data_volume_upgrade,
             "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,

@@ -1,33 +1,46 @@
 # Sourced by the image's entry point, once, while the data volume is empty.
 
-stack_read_dump() {
-    case "$1" in
-        *.gz) gunzip --stdout "$1" ;;
-        *.bz2) bunzip2 --stdout "$1" ;;
-        *.xz) xz --decompress --stdout "$1" ;;
-        *.zst) zstd --decompress --stdout "$1" ;;
-        *) cat "$1" ;;
-    esac
+# Stands in the volume until the last script is through, and then holds why the dumps could not be loaded.
+STACK_MARKER=/var/lib/mysql/.dumps-incomplete
+
+# SQL as root, in UTF-8, with rows as large as the server can take; the client obeys no commands of its own in a dump.
+stack_sql() {
+    docker_process_sql --default-character-set=utf8mb4 --max-allowed-packet=1G --binary-mode "$@"
+}
+
+# A secret as a string of SQL.
+stack_secret() {
+    local value
+    value=$(<"/run/secrets/$1")
+    value=${value//\\/\\\\}
+    printf "'%s'" "${value//\'/\'\'}"
 }
 
 stack_load_dumps() {
-    local dump creations name=$DATABASE_NAME
-    for dump in /dumps/*; do
+    local dump file errors name=$DATABASE_NAME user=$DATABASE_USER
+    {
+        printf 'SET GLOBAL max_allowed_packet = 1073741824;\n'
+        # Definers in dumps are this account, which nobody can use before the last script.
+        printf "CREATE USER '%s'@'%%' IDENTIFIED BY %s ACCOUNT LOCK;\n" "$user" "$(stack_secret database_password)"
+        # _ is a wildcard in the schema name of a grant.
+        printf "GRANT ALL ON \`%s\`.* TO '%s'@'%%';\n" "${name//_/\\_}" "$user"
+        printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$name"
+    } | stack_sql --database=mysql
+    for dump in /dumps/*.gz; do
         [ -f "$dump" ] || continue
-        # Many dumps create their database themselves, and fail where it is there already.
-        # They are counted, because a search that ends early would break the pipe of a large dump.
-        creations=$(stack_read_dump "$dump" |
-            grep --ignore-case --extended-regexp --count '^[[:space:]]*CREATE[[:space:]]+(DATABASE|SCHEMA)[[:space:]]' || true)
-        if [ "$creations" -gt 0 ]; then
-            mysql_note "Loading $dump, which creates its database itself"
-            stack_read_dump "$dump" | docker_process_sql --database=mysql --default-character-set=utf8mb4
-        else
-            mysql_note "Loading $dump into $name"
-            printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$name" | docker_process_sql --database=mysql --default-character-set=utf8mb4
-            stack_read_dump "$dump" | docker_process_sql --database="$name" --default-character-set=utf8mb4
+        file=${dump#/dumps/[0-9][0-9][0-9]-}
+        file=${file%.gz}
+        mysql_note "Loading $file into $name"
+        if ! errors=$({ gunzip --stdout "$dump" | stack_sql --database="$name"; } 2>&1 >/dev/null); then
+            errors=$(printf '%s\n' "$errors" | grep --text --max-count=1 '^ERROR' || printf '%s\n' "$errors" | tail -n 1)
+            errors="database_dumps: $file cannot be loaded: $errors; correct the dump and run the playbook again."
+            printf '%s\n' "$errors" >"$STACK_MARKER"
+            mysql_error "$errors"
         fi
+        # A dump may have dropped it.
+        printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$name" | stack_sql --database=mysql
     done
-    printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$name" | docker_process_sql --database=mysql --default-character-set=utf8mb4
 }
 
+: >"$STACK_MARKER"
 stack_load_dumps

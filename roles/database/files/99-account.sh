@@ -1,16 +1,12 @@
-# Sourced last: while this account is missing, the health check is red and the application outside.
+# Sourced last: while this account is locked, the health check is red and the application outside.
 
-stack_create_account() {
-    local password name=$DATABASE_NAME user=$DATABASE_USER
-    password=$(</run/secrets/database_password)
-    password=${password//\\/\\\\}
+stack_open_account() {
     {
-        printf "CREATE USER '%s'@'%%' IDENTIFIED BY '%s';\n" "$user" "${password//\'/\'\'}"
-        # _ is a wildcard in the schema name of a grant.
-        printf "GRANT ALL ON \`%s\`.* TO '%s'@'%%';\n" "${name//_/\\_}" "$user"
+        printf "ALTER USER '%s'@'%%' ACCOUNT UNLOCK;\n" "$DATABASE_USER"
         # That of the exporter, which later starts keep as it is (start.sh).
         cat /tmp/accounts.sql
-    } | docker_process_sql --database=mysql
+    } | stack_sql --database=mysql
+    rm "$STACK_MARKER"
 }
 
-stack_create_account
+stack_open_account

@@ -2,9 +2,18 @@
 # Starts the server; with each start its accounts get the passwords of the secrets, so that a database that comes from a
 # backup, or is older than monitoring, has them as well. The exporter has no rights: counters are open to every account.
 set -euo pipefail
+# Exit code of a start that no further one can mend; the playbook ends its waiting then (stack_compose.py).
+hopeless() {
+    printf '%s\n' "$*" >&2
+    exit 78
+}
+
 if [ -e /var/lib/mysql/.restore-incomplete ]; then
-    echo 'The restore of this database was interrupted and half of its data is missing: run playbooks/restore.yml again.' >&2
-    exit 1
+    hopeless 'The restore of this database was interrupted and half of its data is missing: run playbooks/restore.yml again.'
+fi
+if [ -e /var/lib/mysql/.initialization-incomplete ] || [ -e /var/lib/mysql/.dumps-incomplete ]; then
+    reason=$(cat /var/lib/mysql/.dumps-incomplete 2>/dev/null || true)
+    hopeless "${reason:-The first start of this database was interrupted, and it is only half made: run playbooks/site.yml again.}"
 fi
 umask 077
 
