@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
+from ansible import context
 from ansible.plugins.action import ActionBase
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_checks, stack_settings  # noqa: E402
+from ansible.module_utils import stack_checks, stack_settings, stack_written  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -23,8 +24,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         project = Path(arguments["project_dir"]).resolve()
+        sources = stack_written.Sources(self._text, context.CLIARGS.get("extra_vars", ()))
         values, problems = stack_checks.refusals(
-            set(task_vars), lambda name: self._templar.template(task_vars[name]), project
+            set(task_vars), lambda name: self._templar.template(task_vars[name]), project, sources
         )
         if problems:
             return self._refuse(problems)
@@ -54,6 +56,11 @@ class ActionModule(ActionBase):
         minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
         problems = stack_checks.check_host(values, host, minimum)
         return self._refuse(problems) if problems else {**result, **host}
+
+    def _text(self, path: str) -> str:
+        """Return a file that settings come from, decrypted where a vault protects it."""
+        content = self._loader._get_file_contents(path)[0]
+        return content.decode()
 
     @staticmethod
     def _refuse(problems: list[str]) -> dict:

@@ -20,7 +20,14 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "
 from ansible.module_utils import stack_swarm  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
-from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size, parse_version  # noqa: E402
+from ansible.module_utils.stack_settings import (  # noqa: E402
+    as_text,
+    mount_source,
+    parse_duration,
+    parse_size,
+    parse_version,
+    with_defaults,
+)
 
 # Option of an internal network with which the engine itself keeps the host off its bridge.
 ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"
@@ -36,7 +43,7 @@ def compose_value(value: Any) -> str:
 
 def compose_environment(values: dict[str, Any]) -> str:
     """Return environment variables for Compose, each as text; true and false in lower case."""
-    return compose_value({k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()})
+    return compose_value({key: as_text(value) for key, value in values.items()})
 
 
 def within_host(limits: dict[str, Any], cpus: int) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def network_definition(
         driver_options = {f"{bridge}inhibit_ipv4": "true"} | ({ISOLATED: "isolated"} if isolated else {})
     else:
         driver_options = {f"{bridge}enable_ip_masquerade": str(network.get("outbound", False)).lower()}
-    driver_options |= {key: str(value) for key, value in options.items()}
+    driver_options |= {key: as_text(value) for key, value in options.items()}
     result: dict[str, Any] = {"driver": "bridge", "internal": network["internal"], "driver_opts": driver_options}
     if subnet:
         result["ipam"] = {"config": [{"subnet": subnet}]}
@@ -519,6 +526,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return them."""
         return {
+            "as_text": as_text,
+            "with_defaults": with_defaults,
             "compose_value": compose_value,
             "compose_environment": compose_environment,
             "within_host": within_host,
