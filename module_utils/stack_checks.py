@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.stack_certificates import CertificateError, pair
 from ansible.module_utils.stack_settings import (
     DNS_RECORD,
     MONITORING_PORTS,
@@ -463,8 +464,6 @@ def _check_seccomp(path: Path) -> list[str]:
 
 def check_certificate(values: dict, project: Path) -> list[str]:
     """Check that certificate and key are both given, belong together and are valid now."""
-    import datetime
-
     certificate, key = values.get("tls_certificate"), values.get("tls_private_key")
     if not certificate and not key:
         return []
@@ -476,34 +475,18 @@ def check_certificate(values: dict, project: Path) -> list[str]:
         # The message must not show a key, so the value is not quoted.
         if "-----BEGIN" in path:
             return [f"{name}: the value is PEM text; write it to a file and give the path of that."]
-    # Imported here: only those with a certificate of their own wait for it.
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     content = {}
     for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
-        path = _path(path, project)
         try:
-            content[name] = path.read_bytes()
+            content[name] = _path(path, project).read_bytes()
         except OSError as error:
-            return [f"{name}: {path} cannot be read ({error.strerror}); correct the path."]
+            return [f"{name}: {_path(path, project)} cannot be read ({error.strerror}); correct the path."]
     try:
-        leaf = x509.load_pem_x509_certificates(content["tls_certificate"])[0]
-    except (ValueError, IndexError):
-        return [f"tls_certificate: {certificate} holds no PEM certificate; give the certificate with its chain."]
-    try:
-        private = load_pem_private_key(content["tls_private_key"], password=None)
-    except TypeError:
-        return [f"tls_private_key: {key} is protected by a passphrase; give it without one."]
-    except ValueError:
-        return [f"tls_private_key: {key} holds no PEM private key; give the key of tls_certificate."]
-    if private.public_key() != leaf.public_key():
-        return [f"tls_private_key: {key} does not belong to tls_certificate {certificate}; give its own key."]
-    now = datetime.datetime.now(datetime.UTC)
-    if leaf.not_valid_after_utc <= now:
-        return [f"tls_certificate: {certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; renew it."]
-    if leaf.not_valid_before_utc > now:
-        return [f"tls_certificate: {certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}; check the clock."]
+        pair(content["tls_certificate"], content["tls_private_key"])
+    except CertificateError as error:
+        path = certificate if error.setting == "tls_certificate" else key
+        said = str(error).replace("{certificate}", f"tls_certificate {certificate}")
+        return [f"{error.setting}: {path} {said}."]
     return []
 
 

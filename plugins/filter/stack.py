@@ -18,6 +18,7 @@ from ansible.module_utils.common.yaml import yaml_load
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_swarm  # noqa: E402
+from ansible.module_utils import stack_certificates  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
@@ -222,6 +223,18 @@ def registry_reference(reference: str, registry: str) -> str:
     if slash and ("." in first or ":" in first or first == "localhost"):
         return reference
     return registry + reference
+
+
+def certificate_pair(certificate: str, key: str) -> dict[str, str]:
+    """Return chain and key of what two files hold, as load balancers want them; ``stack_certificates`` says how.
+
+    Raises:
+        AnsibleFilterError: they do not fit, which the preflight has refused before.
+    """
+    try:
+        return stack_certificates.pair(certificate.encode(), key.encode())
+    except stack_certificates.CertificateError as error:
+        raise AnsibleFilterError(f"{error.setting}: {error}") from None
 
 
 def certificate_expires_within(pem: str, days: int) -> bool:
@@ -548,6 +561,7 @@ class FilterModule:
             "data_volume_names": data_volume_names,
             "data_volume_problem": data_volume_problem,
             "data_volume_upgrade": data_volume_upgrade,
+            "certificate_pair": certificate_pair,
             "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,
             "known_secrets": known_secrets,
