@@ -246,6 +246,7 @@ import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_certificates import certificates_only  # noqa: E402
 from ansible.module_utils.stack_compose import (  # noqa: E402
     list_command,
     outdated_services,
@@ -572,7 +573,7 @@ def main() -> None:
         result["state"] = {}
     result["secrets_complete"] = all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS)
     certificate = stack_dir / "fe-lb" / "config" / "tls" / "site.pem"
-    result["certificate"] = read_text(certificate) if Path(f"{certificate}.key").exists() else ""
+    result["certificate"] = certificates_only(read_text(certificate)) if Path(f"{certificate}.key").exists() else ""
     result["load_balancers"] = {
         f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
     }

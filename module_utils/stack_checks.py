@@ -6,6 +6,7 @@ on the controller. Each problem is one sentence that names the setting and says 
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import json
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.stack_certificates import CertificateError, pair
 from ansible.module_utils.stack_settings import (
     DNS_RECORD,
     MONITORING_PORTS,
@@ -21,6 +23,7 @@ from ansible.module_utils.stack_settings import (
     known_names,
     memory_needed,
     monitoring_ports,
+    networks_of,
     parse_size,
     parse_version,
     read_settings,
@@ -41,13 +44,16 @@ TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "h
 EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
 
-def refusals(names: set[str], read: Callable[[str], Any], project: Path) -> tuple[dict[str, Any], list[str]]:
+def refusals(
+    names: set[str], read: Callable[[str], Any], project: Path, sources: Any = None
+) -> tuple[dict[str, Any], list[str]]:
     """Return the values of all settings in their declared types, and a sentence for each reason to refuse them.
 
     Args:
         names: every variable that is set for the host, settings and others.
         read: returns the value of a setting; it is asked only if all settings are there.
         project: the checkout.
+        sources: a ``stack_written.Sources``, which tells how values were written.
     """
     settings = read_settings(project)
     missing = sorted(set(settings) - names)
@@ -57,7 +63,7 @@ def refusals(names: set[str], read: Callable[[str], Any], project: Path) -> tupl
             f" {project}/group_vars beside your inventory."
         ]
     problems = unknown_settings(names, known_names(project), set(settings))
-    values, wrong = convert(settings, {name: read(name) for name in settings})
+    values, wrong = convert(settings, {name: read(name) for name in settings}, sources)
     return values, problems + wrong + check_settings(values, project)
 
 
@@ -72,6 +78,7 @@ def check_settings(values: dict, project: Path) -> list[str]:
         + check_monitoring(values)
         + check_backup(values)
         + check_engine(values)
+        + check_networks(values, project)
         + check_files(values, project)
     )
 
@@ -221,6 +228,12 @@ def check_names(values: dict) -> list[str]:
     return problems
 
 
+def check_networks(values: dict, project: Path) -> list[str]:
+    """Check that address ranges are for networks that there are."""
+    networks = networks_of(project)
+    return _keys("network_subnets", values.get("network_subnets") or {}, networks, "network")
+
+
 def check_containers(values: dict) -> list[str]:
     """Check limits, reservations, environment, capabilities and mounts of the containers, and what builds leave."""
     problems = []
@@ -239,13 +252,12 @@ def check_containers(values: dict) -> list[str]:
         limits = values.get(name)
         if limits is None:
             continue
-        for key in sorted(set(limits) - {"cpus", "memory", "pids"}):
-            problems.append(f"{name}: {key!r} is no limit; use cpus, memory and pids.")
+        problems += _keys(name, limits, ("cpus", "memory", "pids"), "limit")
         if "memory" in limits:
             problems += _size(f"{name}.memory", limits["memory"])
         for key, kind in (("cpus", float), ("pids", int)):
             try:
-                valid = kind(limits.get(key, 1)) > 0
+                valid = not isinstance(limits.get(key), bool) and kind(limits.get(key, 1)) > 0
             except (TypeError, ValueError):
                 valid = False
             if not valid:
@@ -256,14 +268,18 @@ def check_containers(values: dict) -> list[str]:
         problems += _size("monitoring_memory_reservation", values["monitoring_memory_reservation"])
     for tier in ("fe", "be"):
         problems += _matches(values, f"{tier}_source_target", r"(?:/[^:]*)?", "an absolute path in the image, or nothing")
-        for key, value in (values.get(f"{tier}_environment") or {}).items():
+        for key in values.get(f"{tier}_environment") or {}:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
                 problems.append(f"{tier}_environment: {key!r} is no name of a variable; use letters, digits and _.")
-            if isinstance(value, (dict, list)):
-                problems.append(f"{tier}_environment: {key} is a {type(value).__name__}; give a text or a number.")
         for mount in values.get(f"{tier}_mounts") or []:
             if not isinstance(mount, dict) or not {"source", "target"} <= set(mount) <= {"source", "target", "read_only"}:
                 problems.append(f"{tier}_mounts: {mount!r} is not understood; give source, target and perhaps read_only.")
+            elif not (isinstance(mount["source"], str) and mount["source"] and isinstance(mount["target"], str)):
+                problems.append(
+                    f"{tier}_mounts: source and target are paths; put them in quotes, because YAML reads ~ as nothing."
+                )
+            elif not isinstance(mount.get("read_only", True), bool):
+                problems.append(f"{tier}_mounts: read_only is {mount['read_only']!r}; give true or false, without quotes.")
             elif not str(mount["target"]).startswith("/"):
                 problems.append(f"{tier}_mounts: the target {mount['target']!r} is not absolute; begin it with /.")
     return problems
@@ -326,7 +342,7 @@ def _check_edge(values: dict) -> list[str]:
             if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
                 problems.append(f"{setting}: {name!r} is no name of a header; use letters, digits and -.")
     for name, value in (values.get("edge_headers") or {}).items():
-        if not re.fullmatch(r"[ -~]*", str(value)):
+        if not re.fullmatch(r"[ -~]+", str(value)):
             problems.append(f"edge_headers.{name}: {value!r} is no value of a header; give a text of one line in ASCII.")
     return problems
 
@@ -365,11 +381,12 @@ def check_backup(values: dict) -> list[str]:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
             problems.append(f"backup_environment: {key!r} is no name of a variable; use letters, digits and _.")
     keep = values.get("backup_keep") or {}
-    for key, value in keep.items():
-        if key not in KEPT:
-            problems.append(f"backup_keep: {key!r} is no period; use {', '.join(KEPT)}.")
-        elif isinstance(value, bool) or not str(value).isdigit() or int(value) < 1:
-            problems.append(f"backup_keep.{key}: {value!r} is no number of backups; give 1 or more, or leave it out.")
+    problems += _keys("backup_keep", keep, KEPT, "period")
+    for key in [key for key in KEPT if key in keep]:
+        if isinstance(keep[key], bool) or not str(keep[key]).isdigit() or int(keep[key]) < 1:
+            problems.append(
+                f"backup_keep.{key}: {keep[key]!r} is no number of backups; give 1 or more, or 0 for none of them."
+            )
     if "backup_keep" in values and not keep:
         problems.append("backup_keep: with nothing in it no backup would be kept; give for example last: 3.")
     return problems
@@ -479,8 +496,6 @@ def _check_seccomp(path: Path) -> list[str]:
 
 def check_certificate(values: dict, project: Path) -> list[str]:
     """Check that certificate and key are both given, belong together and are valid now."""
-    import datetime
-
     certificate, key = values.get("tls_certificate"), values.get("tls_private_key")
     if not certificate and not key:
         return []
@@ -492,34 +507,18 @@ def check_certificate(values: dict, project: Path) -> list[str]:
         # The message must not show a key, so the value is not quoted.
         if "-----BEGIN" in path:
             return [f"{name}: the value is PEM text; write it to a file and give the path of that."]
-    # Imported here: only those with a certificate of their own wait for it.
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
     content = {}
     for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
-        path = _path(path, project)
         try:
-            content[name] = path.read_bytes()
+            content[name] = _path(path, project).read_bytes()
         except OSError as error:
-            return [f"{name}: {path} cannot be read ({error.strerror}); correct the path."]
+            return [f"{name}: {_path(path, project)} cannot be read ({error.strerror}); correct the path."]
     try:
-        leaf = x509.load_pem_x509_certificates(content["tls_certificate"])[0]
-    except (ValueError, IndexError):
-        return [f"tls_certificate: {certificate} holds no PEM certificate; give the certificate with its chain."]
-    try:
-        private = load_pem_private_key(content["tls_private_key"], password=None)
-    except TypeError:
-        return [f"tls_private_key: {key} is protected by a passphrase; give it without one."]
-    except ValueError:
-        return [f"tls_private_key: {key} holds no PEM private key; give the key of tls_certificate."]
-    if private.public_key() != leaf.public_key():
-        return [f"tls_private_key: {key} does not belong to tls_certificate {certificate}; give its own key."]
-    now = datetime.datetime.now(datetime.UTC)
-    if leaf.not_valid_after_utc <= now:
-        return [f"tls_certificate: {certificate} expired on {leaf.not_valid_after_utc:%Y-%m-%d}; renew it."]
-    if leaf.not_valid_before_utc > now:
-        return [f"tls_certificate: {certificate} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}; check the clock."]
+        pair(content["tls_certificate"], content["tls_private_key"])
+    except CertificateError as error:
+        path = certificate if error.setting == "tls_certificate" else key
+        said = str(error).replace("{certificate}", f"tls_certificate {certificate}")
+        return [f"{error.setting}: {path} {said}."]
     return []
 
 
@@ -586,7 +585,10 @@ def _size(name: str, value: Any) -> list[str]:
 
 
 def _keys(name: str, given: dict, known: Collection[str], kind: str) -> list[str]:
-    """Check that a setting has all the keys that it must have and no others; it may not be given at all."""
-    every = ", ".join(known)
-    problems = [f"{name}: {key!r} is no {kind}; use {every}." for key in given if key not in known]
-    return problems + [f"{name}: {key} is missing; give all of {every}." for key in known if given and key not in given]
+    """Check that a setting has no other keys than those that are known."""
+    problems = []
+    for key in [key for key in given if key not in known]:
+        close = difflib.get_close_matches(str(key), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use {', '.join(known)}."
+        problems.append(f"{name}: {key!r} is no {kind}; {hint}")
+    return problems

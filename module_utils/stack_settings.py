@@ -32,13 +32,53 @@ DNS_RECORD = 16
 WIRING_MARK = "# --- wiring"
 
 UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
-# Settings whose names start like this are the stack's own: one that nobody reads is a mistake.
-OWN_PREFIXES = (
-    *("fe_", "be_", "lb_", "database_", "watchdog_", "monitoring_", "backup_", "restore_", "edge_"),
-    *("frontend_", "backend_", "load_balancer_", "image_", "stack_", "swarm_"),
-)
 # Settings that are ports of 127.0.0.1.
 MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
+
+# Dictionaries whose missing keys have these values; group_vars shows them. ``check`` of ``lb_timeouts`` is longer in development.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "fe_limits": {"cpus": "1.0", "memory": "256M", "pids": 128},
+    "be_limits": {"cpus": "1.0", "memory": "256M", "pids": 128},
+    "lb_limits": {"cpus": "2.0", "memory": "512M", "pids": 128},
+    "database_limits": {"cpus": "2.0", "memory": "1G", "pids": 512},
+    "monitoring_prometheus_limits": {"cpus": "1.0", "memory": "512M", "pids": 128},
+    "monitoring_limits": {"cpus": "0.5", "memory": "128M", "pids": 64},
+    "edge_limits": {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000},
+    "edge_headers": {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "SAMEORIGIN",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+    },
+    "lb_timeouts": {
+        "connect": "1s",
+        "client": "30s",
+        "server": "30s",
+        "queue": "5s",
+        "http_request": "10s",
+        "http_keep_alive": "10s",
+        "fe_keep_alive": "100s",
+        "tunnel": "1h",
+        "check": "600ms",
+    },
+    "monitoring_alert_thresholds": {
+        "error_share": 0.05,
+        "latency_p95": 1.0,
+        "memory_share": 0.9,
+        "disk_free_share": 0.1,
+        "certificate_days": 14,
+        "backup_hours": 26,
+    },
+    "backup_keep": {"last": 3, "daily": 7, "weekly": 4, "monthly": 6},
+}
+# Values with which a default is dropped, where that makes sense.
+DROPPING: dict[str, tuple] = {"edge_headers": ("", None), "backup_keep": (0, "0", "")}
+# Dictionaries and lists whose values are text to whoever gets them; numbers and true or false may stand there as well.
+TEXTS = (
+    *("fe_environment", "be_environment", "backup_environment", "edge_headers", "database_settings"),
+    *("network_driver_options", "fe_command", "be_command"),
+)
+# Texts that are plain numbers for many.
+NUMBERS = ("fe_user", "be_user", "fe_rollout_batch", "be_rollout_batch", "image_build_cache")
 
 TYPES = {
     "int": (check_type_int, "a whole number"),
@@ -58,6 +98,7 @@ class Setting:
     name: str
     option: str
     type: str = "str"
+    elements: str = ""
     choices: list | None = None
     description: str = ""
     role: str = ""
@@ -89,12 +130,19 @@ def read_settings(project: Path) -> dict[str, Setting]:
                 name,
                 option,
                 spec.get("type", "str"),
+                spec.get("elements", ""),
                 spec.get("choices"),
                 " ".join(spec["description"]) if isinstance(spec["description"], list) else spec["description"],
                 role,
                 public[name],
             )
     return settings
+
+
+def networks_of(project: Path) -> list[str]:
+    """Return the name of each network that a deployment may have."""
+    wiring = _read_yaml(project / "group_vars/all/network.yml", True)
+    return [*wiring["network_application"], *wiring["network_monitoring"], "alerts"]
 
 
 def known_names(project: Path) -> set[str]:
@@ -115,19 +163,17 @@ def known_names(project: Path) -> set[str]:
 def unknown_settings(names: set[str], known: set[str], settings: set[str]) -> list[str]:
     """Return a sentence for each of ``names`` that looks like a setting and is none.
 
-    A name is taken for a mistaken setting if it starts like one of the project's or differs little
-    from one; other variables of the user's inventory are left alone.
+    A name is taken for a mistaken setting if it differs little from one; other variables of the user's inventory, which may
+    be about a database or monitoring of somebody else, are left alone.
     """
     problems = []
     for name in sorted(names - known):
         # "environment" is Ansible's own, like those with its prefix.
         if name == "environment" or name.startswith(("_", "ansible_", "molecule_")):
             continue
-        close = difflib.get_close_matches(name, sorted(settings), n=1, cutoff=0.6)
         alike = difflib.get_close_matches(name, sorted(settings), n=1, cutoff=0.85)
-        if alike or name.startswith(OWN_PREFIXES):
-            hint = f"did you mean {close[0]}?" if close else "README.md lists all settings."
-            problems.append(f"{name} is no setting of this stack: {hint}")
+        if alike:
+            problems.append(f"{name} is no setting of this stack: did you mean {alike[0]}?")
     return problems
 
 
@@ -136,8 +182,83 @@ def shown(name: str, value: Any) -> str:
     return "what is given" if name.endswith(("password", "private_key", "webhook_url", "environment")) else repr(value)
 
 
-def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the values in their declared types, and a sentence for each that has another type."""
+def with_defaults(given: dict[str, Any], name: str, **defaults: Any) -> dict[str, Any]:
+    """Return the dictionary of a setting with its default for each key that is not given; empty values drop some.
+
+    Args:
+        given: what the setting says.
+        name: of the setting.
+        defaults: those that depend on other settings.
+    """
+    # What is given keeps its order before that of the defaults: a changed order is a changed file.
+    merged = {**DEFAULTS[name], **defaults, **given}
+    dropping = DROPPING.get(name, ())
+    return {key: value for key, value in merged.items() if isinstance(value, bool) or value not in dropping}
+
+
+def as_text(value: Any) -> str:
+    """Return a value as containers, headers and files get it: true and false in lower case."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def changed_by_yaml(value: Any, written: str | None) -> bool:
+    """Tell whether a value that shall be text may differ from what was written.
+
+    Args:
+        value: what YAML made of it.
+        written: how it stands in its file; None if that is not known, as for JSON on the command line.
+    """
+    if isinstance(value, str):
+        return False
+    if not isinstance(value, (bool, int, float)):
+        return True
+    # 1.1 may have been 1.10.
+    return isinstance(value, float) if written is None else written != as_text(value)
+
+
+def _not_texts(name: str, value: Any, sources: Any) -> list[str]:
+    """Return a sentence for each part of a setting that YAML has read as something else than text."""
+    problems = []
+    counts = name in TEXTS
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                problems.append(f"{name}: YAML reads one of the names as {key!r}; put that name in quotes.")
+                continue
+            dropped = item in DROPPING.get(name, ()) and not isinstance(item, bool)
+            if isinstance(item, (dict, list)):
+                problems.append(f"{name}: {key} is a {type(item).__name__}; give a text or a number.")
+            elif not dropped and _not_text(item, sources and sources.written(item, key), counts):
+                problems.append(f"{name}.{key}: YAML reads the value as {_kind(item)}; put it in quotes.")
+    else:
+        for number, item in enumerate(value, 1):
+            # Of true and false it is not known how they were written in a list.
+            if isinstance(item, bool) or _not_text(item, sources and sources.written(item), counts):
+                problems.append(f"{name}: YAML reads element {number} as {_kind(item)}; put it in quotes.")
+    return problems
+
+
+def _kind(value: Any) -> str:
+    """Return what YAML made of a value, which is not quoted: it may be a secret."""
+    if value is None:
+        return "nothing"
+    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a dictionary"}
+    return next((text for kind, text in names.items() if isinstance(value, kind)), "a date")
+
+
+def _not_text(value: Any, written: str | None, counts: bool) -> bool:
+    """Tell whether a value is no text and, if it ``counts``, nothing that was written like the text that it becomes."""
+    return not isinstance(value, str) and (not counts or changed_by_yaml(value, written))
+
+
+def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any = None) -> tuple[dict[str, Any], list[str]]:
+    """Return the values in their declared types, dictionaries with their defaults, and a sentence for each wrong type.
+
+    Args:
+        settings: what ``read_settings`` returned.
+        values: by name.
+        sources: a ``stack_written.Sources``, which tells how values were written.
+    """
     converted: dict[str, Any] = {}
     problems = []
     for name, setting in settings.items():
@@ -145,14 +266,22 @@ def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[
             continue
         value = values[name]
         check, wanted = TYPES[setting.type]
+        written = sources.written(value, name) if sources else None
+        counts = (name in NUMBERS or name.endswith("_memory_reservation")) and not isinstance(value, bool)
+        if setting.type in ("str", "path") and not isinstance(value, (list, dict)) and _not_text(value, written, counts):
+            problems.append(f'{name}: {shown(name, value)} is not a text; put it in quotes, or write "" for none.')
+            continue
+        if setting.type == "int" and isinstance(value, int) and written and changed_by_yaml(value, written):
+            problems.append(f"{name}: YAML reads {written} as {value!r}; write it as a whole number in decimal.")
+            continue
         try:
-            # A list or dictionary is not made from text: "a,b" and "a=b" are mostly mistakes.
-            if setting.type in ("list", "dict") and isinstance(value, str):
+            # A list or dictionary is not made from text or a number: "a,b" and "a=b" are mostly mistakes.
+            if setting.type in ("list", "dict") and not isinstance(value, {"list": list, "dict": dict}[setting.type]):
                 raise TypeError
             # True is an int to Python, None the text "None" to Ansible; to a user they are neither.
             if value is None or (setting.type in ("int", "float", "str") and isinstance(value, bool)):
                 raise TypeError
-            if setting.type == "str" and isinstance(value, (list, dict)):
+            if setting.type in ("str", "path") and isinstance(value, (list, dict)):
                 raise TypeError
             converted[name] = check(value)
         except (TypeError, ValueError):
@@ -162,6 +291,14 @@ def convert(settings: dict[str, Setting], values: dict[str, Any]) -> tuple[dict[
                 hint = f"on the command line write it as JSON: -e '{{\"{name}\": {example}}}'"
             problems.append(f"{name}: {shown(name, value)} is not {wanted}; {hint}.")
             continue
+        texts = name in (*TEXTS, "network_subnets") or setting.elements == "str"
+        wrong = _not_texts(name, value, sources) if texts else []
+        if wrong:
+            problems += wrong
+            del converted[name]
+            continue
+        if name in DEFAULTS:
+            converted[name] = with_defaults(converted[name], name)
         if setting.choices and converted[name] not in setting.choices:
             problems.append(f"{name}: {value!r} is not known; use one of {', '.join(map(str, setting.choices))}.")
     return converted, problems

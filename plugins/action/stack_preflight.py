@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_checks, stack_lock, stack_run, stack_settings  # noqa: E402
+from ansible.module_utils import stack_checks, stack_lock, stack_run, stack_settings, stack_written  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -35,8 +35,9 @@ class ActionModule(ActionBase):
         if arguments.get("lock_only"):
             return {**result, **self._take(arguments, task_vars)} if "run" in arguments else result
         project = Path(arguments["project_dir"]).resolve()
+        sources = stack_written.Sources(self._text, context.CLIARGS.get("extra_vars", ()))
         values, problems = stack_checks.refusals(
-            set(task_vars), lambda name: self._templar.template(task_vars[name]), project
+            set(task_vars), lambda name: self._templar.template(task_vars[name]), project, sources
         )
         if problems:
             return self._refuse(problems)
@@ -75,6 +76,11 @@ class ActionModule(ActionBase):
             # What follows may be a correction.
             self._release()
         return self._refuse(problems) if problems else {**result, **host}
+
+    def _text(self, path: str) -> str:
+        """Return a file that settings come from, decrypted where a vault protects it."""
+        content = self._loader._get_file_contents(path)[0]
+        return content.decode()
 
     def _take(self, arguments: dict, task_vars: dict) -> dict:
         """Take the stack for this run; return what the module found on the host, or a failure."""

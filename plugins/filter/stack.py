@@ -18,9 +18,17 @@ from ansible.module_utils.common.yaml import yaml_load
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_swarm  # noqa: E402
+from ansible.module_utils import stack_certificates  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
-from ansible.module_utils.stack_settings import mount_source, parse_duration, parse_size, parse_version  # noqa: E402
+from ansible.module_utils.stack_settings import (  # noqa: E402
+    as_text,
+    mount_source,
+    parse_duration,
+    parse_size,
+    parse_version,
+    with_defaults,
+)
 
 # Option of an internal network with which the engine itself keeps the host off its bridge.
 ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"
@@ -39,7 +47,7 @@ def compose_value(value: Any) -> str:
 
 def compose_environment(values: dict[str, Any]) -> str:
     """Return environment variables for Compose, each as text; true and false in lower case."""
-    return compose_value({k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in values.items()})
+    return compose_value({key: as_text(value) for key, value in values.items()})
 
 
 def within_host(limits: dict[str, Any], cpus: int) -> dict[str, Any]:
@@ -77,7 +85,7 @@ def network_definition(
         driver_options = {f"{bridge}inhibit_ipv4": "true"} | ({ISOLATED: "isolated"} if isolated else {})
     else:
         driver_options = {f"{bridge}enable_ip_masquerade": str(network.get("outbound", False)).lower()}
-    driver_options |= {key: str(value) for key, value in options.items()}
+    driver_options |= {key: as_text(value) for key, value in options.items()}
     result: dict[str, Any] = {"driver": "bridge", "internal": network["internal"], "driver_opts": driver_options}
     if subnet:
         result["ipam"] = {"config": [{"subnet": subnet}]}
@@ -218,6 +226,18 @@ def registry_reference(reference: str, registry: str) -> str:
     if slash and ("." in first or ":" in first or first == "localhost"):
         return reference
     return registry + reference
+
+
+def certificate_pair(certificate: str, key: str) -> dict[str, str]:
+    """Return chain and key of what two files hold, as load balancers want them; ``stack_certificates`` says how.
+
+    Raises:
+        AnsibleFilterError: they do not fit, which the preflight has refused before.
+    """
+    try:
+        return stack_certificates.pair(certificate.encode(), key.encode())
+    except stack_certificates.CertificateError as error:
+        raise AnsibleFilterError(f"{error.setting}: {error}") from None
 
 
 def certificate_expires_within(pem: str, days: int) -> bool:
@@ -541,6 +561,8 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return them."""
         return {
+            "as_text": as_text,
+            "with_defaults": with_defaults,
             "compose_value": compose_value,
             "compose_environment": compose_environment,
             "within_host": within_host,
@@ -563,6 +585,7 @@ class FilterModule:
             "data_volume_problem": data_volume_problem,
             "data_volume_unfinished": data_volume_unfinished,
             "data_volume_upgrade": data_volume_upgrade,
+            "certificate_pair": certificate_pair,
             "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,
             "known_secrets": known_secrets,

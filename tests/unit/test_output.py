@@ -109,7 +109,9 @@ def test_refusals_of_a_loop_are_all_printed(screen, callback):
     items = [{"msg": f"{place}: not a host of the inventory; correct it.", "failed": True} for place in ("one", "two")]
     for item in items:
         callback.v2_runner_item_on_failed(ended(item, "ansible.builtin.assert", loop=["x"]))
-    callback.v2_runner_on_failed(ended({"results": items, "msg": "One or more items failed"}, "ansible.builtin.assert", loop=[1]))
+    callback.v2_runner_on_failed(
+        ended({"results": items, "msg": "One or more items failed"}, "ansible.builtin.assert", loop=[1])
+    )
     recap(callback, one=1)
     assert screen.text.endswith("\n".join(item["msg"] for item in items) + "\n")
     assert "One or more items failed" not in screen.text
@@ -166,7 +168,9 @@ def test_no_secret_is_printed_whoever_prints_it(screen, callback):
     everything = {name: value for name, (value, _) in PLANTED.items()}
     result = {"changed": True, "invocation": {"module_args": everything}, "stdout": KEY, "lines": KEY.splitlines()}
     callback.v2_runner_on_ok(ended(result))
-    callback.v2_runner_on_failed(ended({"msg": "no", "rc": 1, "stderr": json.dumps(everything), "cmd": str(everything)}, "command"))
+    callback.v2_runner_on_failed(
+        ended({"msg": "no", "rc": 1, "stderr": json.dumps(everything), "cmd": str(everything)}, "command")
+    )
     callback.v2_runner_on_failed(ended({"msg": f"refused {everything} {KEY}; correct it."}))
     diff = {"before": "", "after": json.dumps(everything).replace("$", "$$") + "\n" + KEY}
     callback.v2_on_file_diff(ended({"changed": True, "diff": [diff]}))
@@ -184,7 +188,10 @@ def test_no_secret_is_printed_whoever_prints_it(screen, callback):
     [
         ("pip from https://user:planted@index.example.com/simple", "pip from https://********@index.example.com/simple"),
         ("amqp://u:planted@mq:5672 up", "amqp://********@mq:5672 up"),
-        ("docker swarm join --token SWMTKN-1-planted-x 10.0.0.1:2377", "docker swarm join --token SWMTKN-******** 10.0.0.1:2377"),
+        (
+            "docker swarm join --token SWMTKN-1-planted-x 10.0.0.1:2377",
+            "docker swarm join --token SWMTKN-******** 10.0.0.1:2377",
+        ),
         ("SWMKEY-1-planted", "SWMKEY-********"),
         (f"a\n{KEY}b", "a\n-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\nb"),
         # Cut off, and in JSON.
@@ -207,5 +214,10 @@ def test_short_password_is_masked_as_a_word():
 def test_any_password_is_masked_in_json_and_text(secret):
     masks = stack_secrets.Masks()
     masks.add([secret])
-    for text in (secret, json.dumps({"a": secret}), json.dumps({"a": secret}, ensure_ascii=False), secret.replace("$", "$$")):
+    for text in (
+        secret,
+        json.dumps({"a": secret}),
+        json.dumps({"a": secret}, ensure_ascii=False),
+        secret.replace("$", "$$"),
+    ):
         assert secret not in masks.apply(f"x {text} x") or secret in stack_secrets.MASK

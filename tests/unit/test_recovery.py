@@ -154,12 +154,15 @@ def ran(**settings):
 
 
 def test_backup_keep_and_backup_logs_days_say_what_restic_forgets():
-    repository, lines = ran(
-        backup_repository="rest:http://store/", backup_keep={"last": 2, "yearly": 5}, backup_logs_days=12
-    )
+    keep = {"last": 2, "daily": 0, "monthly": 0, "yearly": 5}
+    repository, lines = ran(backup_repository="rest:http://store/", backup_keep=keep, backup_logs_days=12)
     repository.forget()
     backups, safety, logs, prune = (line[line.index("--retry-lock=5m") + 1 :] for line in lines)
-    assert [option for option in backups if option.startswith("--keep")] == ["--keep-last=2", "--keep-yearly=5"]
+    assert [option for option in backups if option.startswith("--keep")] == [
+        "--keep-last=2",
+        "--keep-weekly=4",
+        "--keep-yearly=5",
+    ]
     assert "--tag=webstack,kind=backup" in backups
     assert [option for option in safety if option.startswith("--keep")] == ["--keep-last=3"]
     assert [option for option in logs if option.startswith("--keep")] == [

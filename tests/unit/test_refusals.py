@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +12,11 @@ import stack_checks as checks
 import stack_filters
 import stack_preflight
 import stack_settings
+import stack_written
+from ansible._internal._datatag._tags import Origin
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.utils.yaml import from_yaml as from_text
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from ansible.vars.manager import VariableManager
@@ -91,7 +95,7 @@ WRONG = [
     ({"htp_port": 80}, "htp_port is no setting of this stack: did you mean http_port?"),
     ({"watchdog_restart": 2}, "watchdog_restart is no setting of this stack: did you mean watchdog_restarts?"),
     ({"monitoring_enable": True}, "monitoring_enable is no setting of this stack: did you mean monitoring_enabled?"),
-    ({"edge_qwxyzk_jjjj": 1}, "edge_qwxyzk_jjjj is no setting of this stack: README.md lists all settings."),
+    ({"database_pasword": "x"}, "database_pasword is no setting of this stack: did you mean database_password?"),
     # Types and choices.
     ({"fe_replicas": "many"}, "fe_replicas: 'many' is not a whole number"),
     ({"fe_replicas": 2.5}, "fe_replicas: 2.5 is not a whole number"),
@@ -151,6 +155,33 @@ WRONG = [
     ({"database_memory_reservation": "-1G"}, "database_memory_reservation: '-1G' is no size"),
     ({"monitoring_memory_reservation": "x"}, "monitoring_memory_reservation: 'x' is no size"),
     ({"be_source_target": "srv"}, "be_source_target: 'srv' is not valid"),
+    ({"fe_limits": {"cpu": "1.0"}}, "fe_limits: 'cpu' is no limit; did you mean cpus?"),
+    ({"lb_limits": {"pids": ""}}, "lb_limits.pids: '' is no positive number"),
+    (
+        {"fe_memory_reservation": "300M", "fe_limits": {"cpus": "2.0"}},
+        "fe_memory_reservation: 300M is more than fe_limits.memory",
+    ),
+    ({"network_subnets": {"dta": "10.9.5.0/24"}}, "network_subnets: 'dta' is no network; did you mean data?"),
+    ({"network_subnets": {"data": 10}}, "network_subnets.data: YAML reads the value as a number; put it in quotes."),
+    ({"be_mounts": [{"source": None, "target": "/x"}]}, "be_mounts: source and target are paths; put them in quotes"),
+    (
+        {"be_mounts": [{"source": "/srv", "target": "/x", "read_only": "no"}]},
+        "be_mounts: read_only is 'no'; give true or false",
+    ),
+    # YAML reads as something else what shall be text.
+    ({"fe_environment": {"A": None}}, "fe_environment.A: YAML reads the value as nothing; put it in quotes."),
+    ({"be_environment": {"A": 1.1}}, "be_environment.A: YAML reads the value as a number; put it in quotes."),
+    ({"backup_environment": {"A": datetime.date(2030, 1, 2)}}, "backup_environment.A: YAML reads the value as a date; put"),
+    ({"fe_environment": {False: "x"}}, "fe_environment: YAML reads one of the names as False; put that name in quotes."),
+    ({"edge_headers": {"X-A": 1.1}}, "edge_headers.X-A: YAML reads the value as a number; put it in quotes."),
+    ({"database_settings": {"a": None}}, "database_settings.a: YAML reads the value as nothing; put it in quotes."),
+    ({"fe_command": ["serve", True]}, "fe_command: YAML reads element 2 as true or false; put it in quotes."),
+    ({"be_lb_aliases": [5]}, "be_lb_aliases: YAML reads element 1 as a number; put it in quotes."),
+    ({"database_dumps": 5}, "database_dumps: 5 is not a list"),
+    ({"database_password": 42798}, "database_password: what is given is not a text; put it in quotes"),
+    ({"database_name": 2024}, "database_name: 2024 is not a text; put it in quotes"),
+    ({"backup_schedule": 810}, "backup_schedule: 810 is not a text; put it in quotes"),
+    ({"fe_image": None}, "fe_image: None is not a text; put it in quotes"),
     ({"fe_environment": {"A-B": "x"}}, "fe_environment: 'A-B' is no name of a variable"),
     ({"fe_environment": {"A": ["x"]}}, "fe_environment: A is a list; give a text or a number"),
     ({"be_mounts": [{"source": "/srv", "target": "x"}]}, "be_mounts: the target 'x' is not absolute"),
@@ -189,8 +220,8 @@ WRONG = [
         "monitoring_alert_thresholds.backup_hours: 'a day' is out of range; give a positive number",
     ),
     (
-        {"monitoring_alert_thresholds": {key: 0.5 for key in THRESHOLDS if key != "latency_p95"}},
-        "monitoring_alert_thresholds: latency_p95 is missing",
+        {"monitoring_alert_thresholds": {"latency_p59": 0.5}},
+        "monitoring_alert_thresholds: 'latency_p59' is no threshold; did",
     ),
     ({"backup_repository": "backups"}, "backup_repository: 'backups' is not valid"),
     ({"backup_repository": "local:/backups"}, "backup_repository: 'local:/backups' is not valid"),
@@ -205,8 +236,8 @@ WRONG = [
     ({"backup_environment": {"A-B": "x"}}, "backup_environment: 'A-B' is no name of a variable"),
     ({"backup_environment": "A=b"}, "backup_environment: what is given is not a dictionary"),
     ({"backup_keep": {"fortnightly": 1}}, "backup_keep: 'fortnightly' is no period"),
-    ({"backup_keep": {"daily": 0}}, "backup_keep.daily: 0 is no number of backups"),
-    ({"backup_keep": {}}, "backup_keep: with nothing in it no backup would be kept"),
+    ({"backup_keep": {"daily": -1}}, "backup_keep.daily: -1 is no number of backups"),
+    ({"backup_keep": dict.fromkeys(checks.KEPT, 0)}, "backup_keep: with nothing in it no backup would be kept"),
     # One host or several.
     ({"fe_lb_replicas": 2}, "fe_lb_replicas: 2 load balancers of a tier need several hosts"),
     ({"be_lb_replicas": 101, **SWARM}, "be_lb_replicas: 101 is out of range"),
@@ -647,3 +678,161 @@ def test_data_volume_is_judged_by_what_is_in_it(project, volume, kind):
         assert well_formed(sentence)
     else:
         assert sentence == ""
+
+
+# How values stand in a file, and the text that containers get; none: refused, because YAML reads something else.
+WRITTEN = {
+    "4": "4",
+    "8080": "8080",
+    "-1": "-1",
+    "0.5": "0.5",
+    "true": "true",
+    "false": "false",
+    '"NO"': "NO",
+    "'0755'": "0755",
+    '"1.10"': "1.10",
+    "1.2.3": "1.2.3",
+    "https://example.com:1/": "https://example.com:1/",
+    "": None,
+    "~": None,
+    "null": None,
+    "NO": None,
+    "yes": None,
+    "On": None,
+    "True": None,
+    "0755": None,
+    "0x1F": None,
+    "1_000": None,
+    "1.10": None,
+    "1.0e+3": None,
+    "12:30:45": None,
+    "33:33": None,
+    "2030-01-02": None,
+    "2030-01-02 10:00:00": None,
+    ".inf": None,
+}
+
+
+@pytest.fixture
+def written(project, tmp_path):
+    """Return a function that refuses settings as they stand in a text, in a file or on the command line."""
+
+    def refusals(text, inline=False):
+        path = tmp_path / "settings.yml"
+        path.write_text(text)
+        if inline:
+            given = from_text(Origin(description="<CLI option '-e'>", line_num=1, col_num=1).tag(text))
+        else:
+            given = project.loader.load_from_file(str(path), cache="none", trusted_as_template=True)
+        sources = stack_written.Sources(lambda name: Path(name).read_text(), ["x=1", text])
+        variables, templar = {**project.variables, **given}, project.templar(given)
+        values, sentences = checks.refusals(set(variables), lambda name: templar.template(variables[name]), PROJECT, sources)
+        return values, sentences
+
+    return refusals
+
+
+@pytest.mark.parametrize("name", ["be_environment", "backup_environment", "edge_headers", "database_settings"])
+@pytest.mark.parametrize(("text", "shown"), WRITTEN.items(), ids=[text or "nothing" for text in WRITTEN])
+def test_text_arrives_as_it_is_written_or_is_refused(written, name, text, shown):
+    for form in (f"{name}:\n  X: first\n  Y: {text}\n", f"{name}: {{X: first, Y: {text}}}\n"):
+        values, sentences = written(form)
+        if shown is None and not (name == "edge_headers" and text in ("", "~", "null")):
+            (sentence,) = sentences
+            assert sentence.startswith(f"{name}.Y: YAML reads the value as ")
+            assert sentence.endswith("; put it in quotes.")
+            assert well_formed(sentence)
+        elif shown is not None:
+            assert sentences == []
+            assert stack_settings.as_text(values[name]["Y"]) == shown
+        else:
+            assert sentences == []
+            assert "Y" not in values[name]
+
+
+@pytest.mark.parametrize("text", ["NO", "0755", "1.10", "12:30:45"])
+def test_text_of_the_command_line_is_looked_at_as_well(written, text):
+    (sentence,) = written(f"{{be_environment: {{A: 4, B: {text}}}}}", inline=True)[1]
+    assert sentence.startswith("be_environment.B: YAML reads the value as ")
+
+
+@pytest.mark.parametrize("text", ["", "NO", "0123456", "1.10", "13:30", "2030-01-02"])
+def test_each_setting_that_is_text_is_refused_as_something_else(written, text):
+    names = [name for name in NAMES if stack_settings.read_settings(PROJECT)[name].type in ("str", "path")]
+    # Templates of other settings begin with this one.
+    names.remove("stack_name")
+    sentences = written("".join(f"{name}: {text}\n" for name in names))[1]
+    assert sorted(sentence.partition(":")[0] for sentence in sentences if "; put it in quotes" in sentence) == names
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("fe_user", 1000), ("be_rollout_batch", 3), ("fe_memory_reservation", 67108864)]
+)
+def test_numbers_that_everybody_writes_are_taken(written, name, value):
+    values, sentences = written(f"{name}: {value}\n")
+    assert sentences == []
+    assert values[name] == str(value)
+
+
+def test_whole_number_is_decimal(written):
+    (sentence,) = written("fe_replicas: 010\n")[1]
+    assert sentence == "fe_replicas: YAML reads 010 as 8; write it as a whole number in decimal."
+    assert written("fe_replicas: 10\n")[1] == []
+
+
+DICTIONARIES = {name: stack_settings.read_settings(PROJECT)[name] for name in stack_settings.DEFAULTS}
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_dictionary_is_merged_with_the_defaults_that_group_vars_show(project, name):
+    defaults = project.values({})[name]
+    assert defaults == stack_settings.DEFAULTS[name]
+    for key in defaults:
+        assert project.values({name: {key: defaults[key]}})[name] == defaults
+    assert project.values({name: {}})[name] == defaults
+
+
+def test_merged_dictionary_is_what_roles_get(project):
+    given = {
+        name: {next(iter(defaults)): next(iter(defaults.values()))} for name, defaults in stack_settings.DEFAULTS.items()
+    }
+    templar = project.templar(given)
+    for name, setting in DICTIONARIES.items():
+        if setting.option != name:
+            merged = templar.template(project.variables[setting.option])
+            assert merged == stack_settings.DEFAULTS[name], setting.option
+    # Those without a name of their own in a role are merged where they are used, and nowhere used without.
+    for name in (name for name, setting in DICTIONARIES.items() if setting.option == name):
+        for path in [*PROJECT.glob("roles/**/*.yml"), *PROJECT.glob("roles/**/*.j2"), PROJECT / "docker-compose.yml.j2"]:
+            if not {"meta", "files"} & set(path.parts):
+                text = path.read_text()
+                used = re.findall(rf"\b{name} \|\s*with_defaults\(['\"]{name}['\"]\)", text)
+                assert len(used) == len(re.findall(rf"(?<![\w'\"]){name}\b(?!['\"])", text)), path
+
+
+def test_every_dictionary_has_a_rule():
+    settings = stack_settings.read_settings(PROJECT)
+    dictionaries = {name for name in NAMES if settings[name].type == "dict"}
+    assert dictionaries == {*stack_settings.DEFAULTS} | {name for name in dictionaries if settings[name].default == {}}
+
+
+def test_defaults_are_dropped_by_empty_values(project):
+    assert "X-Frame-Options" not in project.values({"edge_headers": {"X-Frame-Options": ""}})["edge_headers"]
+    assert project.values({"edge_headers": {"X-XSS-Protection": 0}})["edge_headers"]["X-XSS-Protection"] == 0
+    assert project.values({"backup_keep": {"weekly": 0}})["backup_keep"] == {"last": 3, "daily": 7, "monthly": 6}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "database_admin",
+        "database_host",
+        "monitoring_host",
+        "backup_host",
+        "frontend_image",
+        "backend_servers",
+        "edge_router",
+    ],
+)
+def test_names_of_others_are_left_alone(project, name):
+    assert project.refusals({name: "db.example"})[1] == []
