@@ -122,7 +122,8 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import filters  # noqa: E402
-from ansible.module_utils.stack_haproxy import Server, ask, read_servers, read_sessions, save_state  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_haproxy import Server, ask, drop_state, read_servers, read_sessions, save_state  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
 
@@ -176,6 +177,8 @@ class Stack:
         self.compose = [
             "docker",
             "compose",
+            "--project-name",
+            self.project,
             "--file",
             str(self.path / parameters["file"]),
             "--project-directory",
@@ -210,6 +213,8 @@ class Stack:
             return []
         # One that is gone meanwhile is no failure.
         done = subprocess.run(["docker", "inspect", "--type=container", *ids], capture_output=True, text=True, check=False)
+        if done.returncode and not all("No such" in line for line in done.stderr.splitlines()):
+            raise RolloutError(f"The engine does not say what runs: {done.stderr.strip()}")
         found = [Container(item) for item in json.loads(done.stdout or "[]")]
         return sorted(found, key=lambda container: (container.service, container.number))
 
@@ -628,7 +633,7 @@ def replace_others(
                 time.sleep(PAUSE)
         finally:
             if other.get("socket"):
-                (stack.path / other["socket"]).with_name("state").unlink(missing_ok=True)
+                drop_state(stack.path / other["socket"])
         say(name, "replace", f"{name} is healthy after {time.monotonic() - begin:.1f} s")
     return steps
 
@@ -694,6 +699,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},

@@ -199,6 +199,7 @@ def test_schedule_needs_somebody_who_keeps_it():
     host = {"engine_version": "28.0.0", "compose_version": "2.30.0", "memory": 2**36, "socket_group": 0, "ports": []}
     host |= {"mounts": [], "missing": [], "containers": [], "secrets_complete": True, "scheduler": "", "mapping": ""}
     host |= {"developer": {}, "docker_socket": "/var/run/docker.sock", "stack_dir": "/srv", "uid": 0}
+    host |= {"folder_problems": [], "engine": "unix:///var/run/docker.sock", "strangers": [], "foreign": []}
     minimum = {"engine": (25,), "compose": (2, 26)}
     (problem,) = checks.check_host(values, host, minimum)
     assert "backup_schedule" in problem
