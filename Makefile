@@ -15,9 +15,11 @@ CHANGED ?=
 SERVICE ?=
 # Folder of the rendered files, where stack_dir or stack_name is not the default.
 STACK_DIR ?= $(HOME)/.local/share/webstack
-COMPOSE = docker compose --file $(STACK_DIR)/docker-compose.yml
+COMPOSE = docker compose --project-name $$(sed -n 's/^name: //p' $(STACK_DIR)/docker-compose.yml) --file $(STACK_DIR)/docker-compose.yml
 # Compose takes a terminal for granted: echo 'SELECT 1' | make mysql
 EXEC = $(COMPOSE) exec $(shell test -t 0 || echo --no-TTY)
+# Nothing of the caller's environment leads the tools to another project or other files (module_utils/stack_environment.py).
+unexport $(filter BUILDKIT_% BUILDX_% COMPOSE_% DOCKER_API_% DOCKER_BUILDKIT DOCKER_CONTENT_% DOCKER_DEFAULT_% MYSQL_% RESTIC_%,$(.VARIABLES))
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
 

@@ -123,9 +123,11 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import filters, hopeless, read_published  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     Server,
     ask,
+    drop_state,
     read_servers,
     read_sessions,
     refused_advice,
@@ -186,6 +188,8 @@ class Stack:
         self.compose = [
             "docker",
             "compose",
+            "--project-name",
+            self.project,
             "--file",
             str(self.path / parameters["file"]),
             "--project-directory",
@@ -223,6 +227,8 @@ class Stack:
             return []
         # One that is gone meanwhile is no failure.
         done = subprocess.run(["docker", "inspect", "--type=container", *ids], capture_output=True, text=True, check=False)
+        if done.returncode and not all("No such" in line for line in done.stderr.splitlines()):
+            raise RolloutError(f"The engine does not say what runs: {done.stderr.strip()}")
         found = [Container(item) for item in json.loads(done.stdout or "[]")]
         return sorted(found, key=lambda container: (container.service, container.number))
 
@@ -724,7 +730,7 @@ def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: 
         stack.remove([new])
         stack.run("docker", "start", *known)
         back = unhealthy(stack, name, time.monotonic() + timeout, *known)
-    (stack.path / other["socket"]).with_name("state").unlink(missing_ok=True)
+    drop_state(stack.path / other["socket"])
     if failure:
         raise RolloutError(f"{failure}\n{names(old)} {'does not come back' if back else 'serves again'}.")
     stack.remove(old)
@@ -793,6 +799,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},

@@ -62,6 +62,7 @@ import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, exit_code, hopeless, list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 
 PAUSE = 0.2
 
@@ -95,6 +96,7 @@ def wait(project: str, timeout: float, patience: float) -> tuple[list[dict], lis
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},

@@ -95,6 +95,17 @@ options:
         type: list
         elements: str
         required: true
+  stack:
+    description:
+      - Stack whose folder it is. Another stack's folder, and one with files that are not the stack's, is refused. What is
+        written is recorded there, and what was recorded under O(part) and is wanted no longer is removed, but for
+        generated secrets. Empty leaves the folder without a record.
+    type: str
+    default: ""
+  part:
+    description: Name of the list of files. Empty removes nothing that an earlier run has written.
+    type: str
+    default: ""
   lock_timeout:
     description: Seconds to wait for another run on the same stack.
     type: float
@@ -134,8 +145,14 @@ changed_files:
   returned: always
   type: list
   elements: str
+removed_files:
+  description: Paths of the files that were wanted once and are no longer.
+  returned: always
+  type: list
+  elements: str
 """
 
+import json  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
 import stat  # noqa: E402
@@ -145,7 +162,9 @@ from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
+from ansible.module_utils.stack_folder import RECORD, folder_problem, read_record  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 
 
@@ -266,6 +285,37 @@ def difference(root: Path, entry: Entry) -> dict[str, str]:
     return {**header, "before": before, "after": (entry.content or b"").decode(errors="replace")}
 
 
+def next_record(found: dict, parameters: dict) -> dict:
+    """Return the record of a folder after this run; generated secrets stay in it, because data may depend on them."""
+    stack, part = parameters.get("stack", ""), parameters.get("part", "")
+    if not stack:
+        return {}
+    listed = {file["path"] for file in parameters["files"] if not file.get("secret")}
+    generated = {file["path"] for file in parameters["files"] if file.get("secret")}
+    others = found.get("written", {})
+    if not part:
+        listed |= set(others.get("", []))
+    folders = {folder["path"] for folder in parameters["directories"]}
+    return {
+        "stack": stack,
+        "written": {**others, part: sorted(listed)},
+        "kept": sorted({*found.get("kept", []), *generated}),
+        "directories": sorted({*found.get("directories", []), *folders}),
+    }
+
+
+def no_longer_wanted(root: Path, found: dict, record: dict) -> list[str]:
+    """Return the paths that only the record before knows, as far as they are there."""
+    named = {path for paths in record.get("written", {}).values() for path in paths} | {*record.get("kept", [])}
+    before = {path for paths in found.get("written", {}).values() for path in paths}
+    return sorted(path for path in before - named if record and os.path.lexists(root / path))
+
+
+def write_record(root: Path, record: dict) -> None:
+    """Write the record of a folder, for its owner alone."""
+    replace(root / RECORD, json.dumps(record, indent=1) + "\n", 0o600)
+
+
 def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
     """Bring the folder to what the parameters say and return the module's result.
 
@@ -275,6 +325,12 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         OSError: a file could not be written.
     """
     root = Path(parameters["path"]).resolve()
+    stack = parameters.get("stack", "")
+    if stack and (problem := folder_problem(Path(parameters["path"]), stack)):
+        raise TreeError(problem)
+    found = read_record(root)
+    record = next_record(found, parameters)
+    removed = no_longer_wanted(root, found, record)
     values = secret_values(root, parameters["files"], parameters["secrets"])
     entries = [file_entry(root, file, values) for file in parameters["files"]]
     entries = [entry for entry in entries if entry.content is not None]
@@ -285,11 +341,16 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
     changed = [entry for entry in entries if differs(root / entry.path, entry, privileged)]
     changed_folders = [folder for folder in folders if differs(root / folder.path, folder, privileged)]
     result = {
-        "changed": bool(changed or changed_folders),
+        "changed": bool(changed or changed_folders or removed or (record and record != found)),
         "changed_files": [entry.path for entry in changed],
+        "removed_files": removed,
         "diff": [difference(root, entry) for entry in changed],
     }
-    if not changed and not changed_folders:
+    result["diff"] += [
+        {"before_header": str(root / path), "after_header": str(root / path), "before": "(wanted once)\n", "after": ""}
+        for path in removed
+    ]
+    if not result["changed"]:
         return result
 
     # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
@@ -298,6 +359,9 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whoever made it before: it holds secrets.
         root.chmod(0o700)
+        if record and not found:
+            # At once, so that a run that is interrupted leaves a folder that the next one knows.
+            write_record(root, {**record, "written": {part: [] for part in record["written"]}})
         parent = root
     staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
     try:
@@ -314,16 +378,34 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         return result
     # Not while another run changes containers: it reads these files.
     with held(root, "writes files", parameters["lock_timeout"]):
+        if record:
+            # Before the files: what is written is known, whatever happens.
+            parts = record["written"].items()
+            write_record(
+                root, {**record, "written": {p: sorted({*w, *found.get("written", {}).get(p, [])}) for p, w in parts}}
+            )
         for folder in folders:
             make_directory(root / folder.path, folder, privileged)
         for entry in changed:
             make_directory((root / entry.path).parent, None, privileged)
             write(root / entry.path, entry, privileged)
+        for path in removed:
+            remove(root, path)
+        if record:
+            write_record(root, record)
     return result
+
+
+def remove(root: Path, path: str) -> None:
+    """Remove a file of the record; one in a folder that is a link by now is somebody else's."""
+    place = root / path
+    if place.parent.resolve() == place.parent and (place.is_symlink() or not place.is_dir()):
+        place.unlink(missing_ok=True)
 
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     ownership = {"mode": {"type": "str"}, "owner": {"type": "int"}, "group": {"type": "int"}}
     module = AnsibleModule(
         argument_spec={
@@ -353,6 +435,8 @@ def main() -> None:
                 "required_one_of": [("content", "secret_content", "secret")],
             },
             "known": {"type": "dict", "default": {}},
+            "stack": {"type": "str", "default": ""},
+            "part": {"type": "str", "default": ""},
             "lock_timeout": {"type": "float", "default": 180},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "checks": {

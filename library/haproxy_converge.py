@@ -109,8 +109,11 @@ from pathlib import Path  # noqa: E402
 from typing import TypeVar  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     ask,
+    drop_state,
+    printable,
     read_servers,
     refused_advice,
     refused_checks,
@@ -153,17 +156,17 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
         ConvergeError: it refused, and goes on with the configuration that it had.
     """
     master = root / balancer["socket"]
-    state = save_state(master, balancer["port"])
+    save_state(master, balancer["port"])
     answer = ask(master, "reload", timeout=60)
     if "Success=1" not in answer:
-        raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {answer.strip()}")
+        raise ConvergeError(f"{balancer['name']} refused its new configuration and keeps the old one: {printable(answer)}")
     until(
         deadline,
         lambda: version(ask(master, "@1 show info")) == balancer["version"],
         f"{balancer['name']} has reloaded, but does not run its new configuration.",
     )
     # A process that starts later, after other containers, must not take the addresses of today for its own.
-    state.unlink(missing_ok=True)
+    drop_state(master)
 
 
 # Run in a load balancer's container, which alone reaches its servers; prints the status of an answer.
@@ -264,6 +267,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},

@@ -71,6 +71,10 @@ options:
     description: The engine's socket; empty for the one that the client uses.
     type: str
     default: ""
+  backup_repository:
+    description: Folder of the backups on the host; empty if they go elsewhere.
+    type: str
+    default: ""
   development:
     description: Find out whom front end and back end shall run as.
     type: bool
@@ -174,6 +178,29 @@ socket_group:
   description: Number in a container of the group that may use the engine's socket; none if there is no such socket.
   returned: always
   type: int
+engine:
+  description: Address of the engine that Docker's client talks to, as C(DOCKER_HOST) takes it.
+  returned: always
+  type: str
+folder_problems:
+  description: Sentences on folders that are somebody else's.
+  returned: always
+  type: list
+  elements: str
+record:
+  description: What config_tree has recorded in the folder; empty if nothing.
+  returned: always
+  type: dict
+strangers:
+  description: Folders of other Compose projects of the same name.
+  returned: always
+  type: list
+  elements: str
+foreign:
+  description: Networks and volumes with names of the stack's that are not the stack's.
+  returned: always
+  type: list
+  elements: str
 stack_dir:
   description: Absolute path of the option O(stack_dir).
   returned: always
@@ -248,12 +275,17 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_certificates import certificates_only  # noqa: E402
 from ansible.module_utils.stack_compose import (  # noqa: E402
+    OWNER,
     list_command,
     outdated_services,
+    owned,
     read_images,
     read_list,
     read_published,
+    strangers,
 )
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_folder import folder_problem, read_record  # noqa: E402
 from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
@@ -263,6 +295,10 @@ from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 # The kernel's word on SELinux (selinuxfs).
 ENFORCES = Path("/sys/fs/selinux/enforce")
 SECRETS = ("database_password", "database_root_password")
+
+
+class QueryError(Exception):
+    """The engine answers some questions and not others; the text is for the person."""
 
 
 class Commands:
@@ -277,6 +313,22 @@ class Commands:
             self._running[name] = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         except OSError as error:
             self._running[name] = error
+
+    def output(self, name: str, absent: str = "") -> str:
+        """Return the output of a command that must succeed; it may only fail for ``absent`` things, as its errors call them.
+
+        Raises:
+            QueryError: it failed, so nobody knows what is there.
+        """
+        code, output, errors = self.result(name)
+        lines = [line for line in errors.splitlines() if line.strip()]
+        if code and not (absent and lines and all(absent in line for line in lines)):
+            why = (lines or [f"exit code {code}"])[-1]
+            raise QueryError(
+                f"The engine does not say which {name} there are ({why}); nothing was changed. Run this again"
+                " when docker answers."
+            )
+        return output
 
     def result(self, name: str, timeout: float = 30) -> tuple[int, str, str]:
         """Return exit code, output and errors; 127 if the program is missing, 124 after ``timeout`` seconds."""
@@ -408,14 +460,24 @@ def missing_paths(mounts: list[dict], tmpfs: list[dict]) -> list[dict]:
     return [{"path": path, "kind": kind} for path, kind in missing.items()]
 
 
-def engine_socket(mapping: str) -> str:
-    """Return the path of the socket at which the client finds its engine."""
-    usual = "/var/run/docker.sock"
-    if mapping != "rootless":
-        return usual
-    command = ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"]
-    scheme, _, path = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip().partition("://")
-    return path if scheme == "unix" else usual
+def repository_problem(path: str) -> str:
+    """Return why a folder cannot hold the repository of backups; empty if it can, or if this user may not look."""
+    root = Path(path).expanduser().resolve()
+    if root in (Path("/"), Path.home().resolve()):
+        return (
+            f"backup_repository: {path} is {'/' if root == Path('/') else 'a home folder'}; give a folder of its own inside."
+        )
+    try:
+        names = {entry.name for entry in root.iterdir()}
+    except (FileNotFoundError, PermissionError):
+        return ""
+    except OSError as error:
+        return f"backup_repository: {path} cannot be used as a folder ({error.strerror}); give another one."
+    if not names or {"config", "keys", "data"} <= names:
+        return ""
+    return (
+        f"backup_repository: {path} holds files that are no backups ({', '.join(sorted(names)[:3])}); give an empty folder."
+    )
 
 
 def nodes_together(nodes: list[dict]) -> dict:
@@ -449,15 +511,16 @@ def read_text(path: Path) -> str:
 def lock(module: AnsibleModule, stack_dir: Path) -> dict:
     """Take the stack for the run and return what came of it, as ``lock`` above; the module ends here if that is nothing."""
     parameters = module.params
-    if not parameters["run"]:
-        return {"other": {}, "new": False, "made": False}
-    found = {"made": not stack_dir.exists(), "new": running(stack_dir).get("id") != parameters["run"]["id"]}
-    try:
-        found["other"] = claim(stack_dir, parameters["run"], parameters["lock_timeout"])
-    except OSError as error:
-        module.fail_json(
-            msg=f"stack_dir: {stack_dir} cannot be written ({error.strerror}); make it this user's own, or name another one."
-        )
+    found = {"other": {}, "new": False, "made": False}
+    # Nothing is written into somebody else's folder, which is refused.
+    if parameters["run"] and not folder_problem(Path(parameters["stack_dir"]), parameters["stack_name"]):
+        found |= {"made": not stack_dir.exists(), "new": running(stack_dir).get("id") != parameters["run"]["id"]}
+        try:
+            found["other"] = claim(stack_dir, parameters["run"], parameters["lock_timeout"])
+        except OSError as error:
+            module.fail_json(
+                msg=f"stack_dir: {stack_dir} cannot be written ({error.strerror}); make it this user's own, or name another one."
+            )
     if found["other"] or parameters["lock_only"]:
         module.exit_json(changed=False, stack_dir=str(stack_dir), lock=found)
     return found
@@ -465,6 +528,7 @@ def lock(module: AnsibleModule, stack_dir: Path) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "project_dir": {"type": "path", "required": True},
@@ -482,35 +546,52 @@ def main() -> None:
             "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
             "ports": {"type": "list", "elements": "dict", "default": []},
+            "backup_repository": {"type": "str", "default": ""},
             "mounts": {"type": "list", "elements": "dict", "default": []},
             "tmpfs": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
-    parameters = module.params
+    taken = lock(module, Path(module.params["stack_dir"]).resolve())
+    try:
+        module.exit_json(lock=taken, **examine(module.params))
+    except QueryError as error:
+        module.fail_json(msg=str(error))
+
+
+def examine(parameters: dict) -> dict:
+    """Return what the module promises to tell of the host.
+
+    Raises:
+        QueryError: the engine answers, but not every question.
+    """
     name = parameters["stack_name"]
     stack_dir = Path(parameters["stack_dir"]).resolve()
-    taken = lock(module, stack_dir)
     commands = Commands()
     commands.start("engine", "docker", "info", "--format", "[{{json .ServerVersion}}, {{json .SecurityOptions}}]")
     commands.start("compose", "docker", "compose", "version", "--short")
     commands.start("containers", *list_command(name))
     commands.start("published", "docker", "ps", "--no-trunc", "--format", "{{json .}}")
-    commands.start("networks", "docker", "network", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={name}")
-    commands.start("volume", "docker", "volume", "ls", "--quiet", "--filter", f"name=^{name}_database$")
+    commands.start("context", "docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
+    commands.start("networks", "docker", "network", "ls", "--no-trunc", "--format", OWNER.format("ID"))
+    commands.start("volumes", "docker", "volume", "ls", "--format", OWNER.format("Name"))
     swarm = parameters["stack_engine"] == "swarm"
     if swarm:
-        commands.start("nodes", "bash", "-c", "docker node ls --quiet | xargs docker node inspect")
+        commands.start("nodes", "bash", "-c", "set -o pipefail; docker node ls --quiet | xargs docker node inspect")
     file = stack_dir / ("docker-stack.yml" if swarm else "docker-compose.yml")
     if file.exists() and not swarm:
-        commands.start("digests", "docker", "compose", "--file", str(file), "config", "--hash", "*")
+        commands.start("digests", "docker", "compose", "--project-name", name, "--file", str(file), "config", "--hash", "*")
     if parameters["images"]:
         commands.start("images", "docker", "image", "inspect", *parameters["images"])
 
     code, output, errors = commands.result("engine")
     engine_version, security = json.loads(output) if code == 0 else ("", [])
     mapped = mapping(security or [])
-    docker_socket = parameters["docker_socket"] or engine_socket(mapped)
+    engine = commands.result("context")[1].strip()
+    scheme, _, path = engine.partition("://")
+    docker_socket = parameters["docker_socket"] or (path if scheme == "unix" else "/var/run/docker.sock")
+    # Where no engine answers, nothing else does either, and that is what is said.
+    ask = commands.output if engine_version else lambda name, _absent="": commands.result(name)[1]
     result = {
         "changed": False,
         # Some clients do not fail where no engine answers, and fill in nothing.
@@ -521,31 +602,37 @@ def main() -> None:
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
-        "lock": taken,
         "mapping": mapped,
         "seccomp": any("name=seccomp" in option for option in security or []),
         "selinux": selinux(security or []),
         "scheduler": scheduler(),
         "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
+        "engine": engine,
         "docker_socket": docker_socket,
         "socket_group": group_of(Path(docker_socket), mapped),
         "developer": developer(Path(parameters["project_dir"]), mapped) if parameters["development"] else {},
     }
     if swarm:
-        result |= nodes_together(json.loads(commands.result("nodes")[1] or "[]"))
+        result |= nodes_together(json.loads(ask("nodes") or "[]"))
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
 
-    networks = commands.result("networks")[1].split()
+    labelled, foreign_networks = owned(ask("networks"), name)
+    networks = [item["id"] for item in labelled if item["project"] == name]
+    volumes, foreign_volumes = owned(ask("volumes"), name)
     if networks:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
-    result["containers"] = read_list(commands.result("containers")[1])
-    result["database_volume"] = bool(commands.result("volume")[1].strip())
-    result["images"] = read_images(commands.result("images")[1] or "[]") if parameters["images"] else {}
+    result["containers"] = read_list(ask("containers"))
+    result["strangers"] = strangers(result["containers"], stack_dir)
+    # What a stack that is deployed already uses, it has been given on purpose.
+    foreign = [("network", foreign_networks), ("volume", foreign_volumes)] if not result["containers"] else []
+    result["foreign"] = [f"{kind} {item['name']}" for kind, items in foreign for item in items]
+    result["database_volume"] = f"{name}_database" in [volume["name"] for volume in volumes]
+    result["images"] = read_images(ask("images", "No such") or "[]") if parameters["images"] else {}
 
-    found = json.loads(commands.result("network details")[1] or "[]") if networks else []
+    found = json.loads(ask("network details", "not found") or "[]") if networks else []
     result["networks"] = {
         network["Labels"].get("com.docker.compose.network", ""): {
             "name": network["Name"],
@@ -577,14 +664,19 @@ def main() -> None:
     result["load_balancers"] = {
         f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
     }
-    result["tree"] = read_tree(stack_dir)
+    problems = [folder_problem(Path(parameters["stack_dir"]), name)]
+    if parameters["backup_repository"]:
+        problems.append(repository_problem(parameters["backup_repository"]))
+    result["folder_problems"] = [problem for problem in problems if problem]
+    result["record"] = read_record(stack_dir)
+    result["tree"] = {} if problems[0] else read_tree(stack_dir)
     result["released"] = is_saved(stack_dir)
     result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
     result["rendered"] = file.exists()
     result["outdated"] = (
         outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() and not swarm else []
     )
-    module.exit_json(**result)
+    return result
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_releases import (  # noqa: E402
@@ -269,6 +270,7 @@ def forget(root: Path, parameters: dict, check: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     actions = {"save": save, "restore": restore, "forget": forget}
     module = AnsibleModule(
         argument_spec={

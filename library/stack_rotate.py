@@ -80,6 +80,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_mysql import MysqlError, query, quote  # noqa: E402
@@ -211,6 +212,7 @@ def finish(root: Path, parameters: dict, check: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     actions = {"begin": begin, "finish": finish}
     module = AnsibleModule(
         argument_spec={

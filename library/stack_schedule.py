@@ -60,6 +60,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 
 # The system's own Python, which is there as long as the system; that of the playbook may be in a folder of its own.
 PYTHON_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -178,6 +179,7 @@ class Cron:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

@@ -69,6 +69,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import Counts, Server, ask, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
@@ -233,7 +234,7 @@ def usage() -> dict[str, tuple[float, float]]:
     return found
 
 
-def wanted(file: Path) -> dict[str, int]:
+def wanted(project: str, file: Path) -> dict[str, int]:
     """Return how many containers each service of the rendered file shall have; empty if there is no such file.
 
     Raises:
@@ -241,7 +242,8 @@ def wanted(file: Path) -> dict[str, int]:
     """
     if not file.exists():
         return {}
-    model = json.loads(run("docker", "compose", "--file", str(file), "config", "--format", "json"))
+    command = ("docker", "compose", "--project-name", project, "--file", str(file), "config", "--format", "json")
+    model = json.loads(run(*command))
     return {name: item.get("deploy", {}).get("replicas", 1) for name, item in model["services"].items()}
 
 
@@ -291,7 +293,7 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
     after, problems = look(root, parameters["services"])
     # Last, so that it goes with what the load balancers have just said.
     containers = read_list(run(*list_command(parameters["project"])))
-    numbers = wanted(root / "docker-compose.yml")
+    numbers = wanted(parameters["project"], root / "docker-compose.yml")
     ids = [container["id"] for container in containers]
     details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}
     restarted = [event["id"] for event in events if event["what"] == "restarted"]
@@ -368,6 +370,7 @@ def report(parameters: dict) -> dict:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "required": True},

@@ -64,6 +64,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
 
 # Seconds in which it starts or ends.
@@ -166,6 +167,7 @@ class Background:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

@@ -67,6 +67,7 @@ import socket  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_swarm import Manager, Service, references, troubles  # noqa: E402
 
 # Seconds between two looks.
@@ -99,6 +100,7 @@ def explain(swarm: Manager, services: list[Service], intro: str) -> str:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "stack": {"type": "str", "required": True},

@@ -56,6 +56,7 @@ import json  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_swarm import NAMESPACE  # noqa: E402
 
 # Seconds that the managers may take to find a range for a new network.
@@ -86,6 +87,7 @@ def problem(name: str, wanted: dict, found: dict, encrypted: bool) -> str:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "stack": {"type": "str", "required": True},

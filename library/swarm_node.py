@@ -58,6 +58,7 @@ written:
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import replace  # noqa: E402
 
 HOSTS = Path("/etc/hosts")
@@ -80,6 +81,7 @@ def read(path: Path) -> str:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},

@@ -68,6 +68,7 @@ from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 
 
 class Engine(http.client.HTTPConnection):
@@ -124,6 +125,7 @@ def digest(image: dict, target: str) -> str:
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(
         argument_spec={
             "registry": {"type": "str", "required": True},

@@ -44,11 +44,13 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_swarm import Manager, describe_nodes, describe_services  # noqa: E402
 
 
 def main() -> None:
     """Run the module."""
+    clean_environment()
     module = AnsibleModule(argument_spec={"stack": {"type": "str", "required": True}}, supports_check_mode=True)
     services, _, nodes = Manager(module.run_command, module.params["stack"]).look()
     lines, problems = [], []

@@ -103,6 +103,28 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         if found < minimum[key]:
             wanted = ".".join(map(str, minimum[key]))
             problems.append(f"{name} {host[f'{key}_version']} is too old; upgrade it to {wanted} or later.")
+    problems += host["folder_problems"]
+    if host["engine"] and not host["engine"].startswith("unix://"):
+        problems.append(
+            f"DOCKER_HOST: Docker's client on the host uses the engine at {host['engine']}, but files are mounted, so it"
+            " must be the host's own; unset DOCKER_HOST and DOCKER_CONTEXT (docker context use default), and put that machine"
+            " into the inventory."
+        )
+    elif values["stack_engine"] == "swarm" and host["engine"] not in ("", "unix:///var/run/docker.sock"):
+        problems.append(
+            f"DOCKER_HOST: a Swarm is deployed with the engine of the system, not with {host['engine']}; unset DOCKER_HOST"
+            " and DOCKER_CONTEXT."
+        )
+    if host["strangers"]:
+        problems.append(
+            f"stack_name: a Compose project {values['stack_name']} is there already, from {', '.join(host['strangers'])};"
+            " choose another name, or set stack_dir to that folder if it is this stack's."
+        )
+    if host["foreign"]:
+        problems.append(
+            f"stack_name: somebody else has made the {', the '.join(host['foreign'])}; choose another name, or remove"
+            f" {'them' if len(host['foreign']) > 1 else 'it'}."
+        )
     limit = int(host["memory"] * MEMORY_SHARE)
     needed = memory_needed(values)
     if needed > limit:

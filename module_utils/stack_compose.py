@@ -3,7 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
+
+# What the engine tells of a network or volume: its id, its name, and whose it is.
+OWNER = (
+    '{{{{json .{0}}}}},{{{{json .Name}}}},{{{{json (.Label "com.docker.compose.project")}}}},'
+    '{{{{json (.Label "com.docker.stack.namespace")}}}},{{{{json (.Label "webstack.recovery")}}}}'
+)
+# Networks and volumes of the template, without the stack's name.
+NAMES = (
+    *(
+        "database",
+        "metrics",
+        "grafana",
+        "alerts",
+        "edge",
+        "frontend",
+        "middle",
+        "backend",
+        "data",
+        "db-exporter",
+        "monitoring",
+    ),
+    *("fe-lb-metrics", "be-lb-metrics", "db-metrics", "container-metrics", "docker-api"),
+)
 
 # Exit code of the database's start.sh if its data is incomplete (EX_CONFIG of sysexits.h).
 HOPELESS = 78
@@ -24,7 +49,7 @@ def list_command(project: str) -> list[str]:
 
 
 def read_list(output: str) -> list[dict]:
-    """Return name, service, image, digest of the configuration, state, status and published ports of each container."""
+    """Return each container: name, service, image, project's folder, digest of the configuration, state, status, ports."""
     containers = []
     for line in output.splitlines():
         fields = json.loads(line)
@@ -35,6 +60,7 @@ def read_list(output: str) -> list[dict]:
                 "name": fields["Names"],
                 "service": labels.get("com.docker.compose.service", ""),
                 "image": fields["Image"],
+                "directory": labels.get("com.docker.compose.project.working_dir", ""),
                 "hash": labels.get("com.docker.compose.config-hash", ""),
                 "state": fields["State"],
                 "status": fields["Status"],
@@ -71,6 +97,26 @@ def read_published(output: str) -> list[dict]:
         owner |= {key: labels.get(f"com.docker.compose.{key}", "") for key in ("project", "service")}
         found += [{**owner, **port} for port in read_ports(fields["Ports"])]
     return found
+
+
+def owned(output: str, stack: str) -> tuple[list[dict], list[dict]]:
+    """Return id, name and project of the networks or volumes of a stack, and of those that only have names like them."""
+    own, foreign = [], []
+    for line in output.splitlines():
+        identity, name, *owners = (json.loads(f"[{line}]") + [""] * 5)[:5]
+        if stack in owners:
+            own.append({"id": identity, "name": name, "project": owners[0]})
+        elif name.removeprefix(f"{stack}_") in NAMES and name.startswith(f"{stack}_"):
+            foreign.append({"id": identity, "name": name, "project": owners[0]})
+    return own, foreign
+
+
+def strangers(containers: list[dict], stack_dir: Path) -> list[str]:
+    """Return the folders from which other projects of the same name have started containers."""
+    # The engine's list separates labels by commas, so that of a folder with one in its name the beginning is told.
+    mine = str(stack_dir).partition(",")[0]
+    folders = {container["directory"] for container in containers} - {"", mine}
+    return sorted(folder for folder in folders if os.path.realpath(folder) != mine)
 
 
 def read_images(output: str) -> dict[str, dict]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import ipaddress
 import os
 import re
+import secrets
 import socket
+import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,37 +21,98 @@ MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
 STOPPED, RUNNING = 0, 2
 # Codes of a check that has passed.
 PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
+# Bytes that an answer may have: some thousand servers with a line of statistics each.
+ANSWER_SIZE = 8 << 20
+# Characters of an answer that are shown to a person.
+SHOWN = 500
+# File with the state of the servers, which HAProxy's configuration names.
+STATE = "state"
+NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+NUMBER = re.compile(r"[0-9]{1,20}")
+NUMBERS = {"scur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
+
+
+class AnswerError(OSError):
+    """What answers is not HAProxy, or not in the form that it has."""
 
 
 def ask(path: Path, command: str, timeout: float = 10) -> str:
     """Return the answer of a master socket to one command.
 
+    The socket lies in a folder of the container, so neither it nor what answers is trusted: a link is not followed, the
+    answer has an end in time and size, and whoever reads it takes what it has the form of, and nothing else.
+
     Raises:
-        OSError: nothing answers there within ``timeout`` seconds.
+        OSError: no whole answer comes within ``timeout`` seconds (``AnswerError``: what comes is no answer).
     """
-    # The address of a Unix socket holds 108 bytes, less than many paths: its folder is named by a descriptor (proc(5)).
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    deadline = time.monotonic() + timeout
+    with opened(path.parent) as folder:
+        found = os.open(path.name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
     try:
+        if not stat.S_ISSOCK(os.fstat(found).st_mode):
+            raise AnswerError(f"{path} is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
-            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
+            # By its descriptor (proc(5)): its name may mean something else by now, and holds 108 bytes at most.
+            connection.connect(f"/proc/self/fd/{found}")
             connection.sendall(command.encode() + b"\n")
             connection.shutdown(socket.SHUT_WR)
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            answer = bytearray()
+            while True:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                part = connection.recv(65536)
+                if not part:
+                    break
+                answer += part
+                if len(answer) > ANSWER_SIZE:
+                    raise AnswerError(f"{path} answers more than {ANSWER_SIZE} bytes")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{path} does not come to an end")
     finally:
-        os.close(folder)
+        os.close(found)
     return answer.decode(errors="replace")
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    """Yield a descriptor of a folder that is no link; what is done by it happens there, whatever its name means."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def printable(answer: str) -> str:
+    """Return the beginning of an answer as it may be shown to a person: one line without control characters."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in answer).split())[:SHOWN]
 
 
 def version(text: str) -> str:
     """Return the digest in a configuration or in an answer to ``show info``; empty if there is none."""
-    match = re.search(r"^\s*description:?\s+(\S+)", text, re.MULTILINE)
+    match = re.search(r"^[ \t]*description:?[ \t]+([0-9a-f]{1,64})$", text, re.MULTILINE)
     return match[1] if match else ""
 
 
 def read_rows(statistics: str) -> Iterator[dict[str, str]]:
-    """Return the rows of an answer to ``show stat``, by the names of their columns (management guide, 9.1)."""
-    return csv.DictReader(statistics.lstrip("# ").splitlines())
+    """Return the rows of an answer to ``show stat``, by the names of their columns (management guide, 9.1).
+
+    Raises:
+        AnswerError: a row has not the form that HAProxy gives it.
+    """
+    try:
+        for row in csv.DictReader(statistics.lstrip("# ").splitlines(), strict=True):
+            if (
+                not all(NAME.fullmatch(row[column] or "") for column in ("pxname", "svname"))
+                or row.get("status", "") is None
+            ):
+                raise AnswerError("the statistics of the load balancer are not in HAProxy's form")
+            for column in NUMBERS & row.keys():
+                if not NUMBER.fullmatch(row[column] or "0"):
+                    raise AnswerError("the statistics of the load balancer are not in HAProxy's form")
+            yield row
+    except (KeyError, csv.Error) as error:
+        raise AnswerError("the statistics of the load balancer are not in HAProxy's form") from error
 
 
 def servers_up(statistics: str, backend: str) -> int:
@@ -90,18 +156,31 @@ class Server:
 
 
 def read_servers(state: str) -> list[Server]:
-    """Return the slots in an answer to ``show servers state``."""
+    """Return the slots in an answer to ``show servers state``.
+
+    Raises:
+        AnswerError: a slot has not the form that HAProxy gives it.
+    """
     lines = state.splitlines()
     header = next((line for line in lines if line.startswith("# ")), "").lstrip("# ").split()
     servers = []
     for line in lines:
-        fields = dict(zip(header, line.split()))
-        if line.startswith("#") or len(fields) < len(header) or not header:
+        values = line.split()
+        if line.startswith("#") or len(values) < len(header) or not header:
             continue
-        administration = int(fields["srv_admin_state"])
-        # In maintenance, because its name has no such address any more, a slot still shows the last one.
-        address = "" if fields["srv_addr"] == "-" or administration & MAINTENANCE else fields["srv_addr"]
-        servers.append(Server(fields["srv_name"], address, int(fields["srv_op_state"]), administration))
+        fields = dict(zip(header, values))
+        try:
+            administration, operation = int(fields["srv_admin_state"]), int(fields["srv_op_state"])
+            # In maintenance, because its name has no such address any more, a slot still shows the last one.
+            address = "" if fields["srv_addr"] == "-" or administration & MAINTENANCE else fields["srv_addr"]
+            if address:
+                ipaddress.ip_address(address)
+            name = fields["srv_name"]
+        except (KeyError, ValueError) as error:
+            raise AnswerError("the servers of the load balancer are not in HAProxy's form") from error
+        if not NAME.fullmatch(name):
+            raise AnswerError("the servers of the load balancer are not in HAProxy's form")
+        servers.append(Server(name, address, operation, administration))
     return servers
 
 
@@ -160,8 +239,8 @@ def refused_advice(code: str, tier: str) -> str:
     )
 
 
-def save_state(master: Path, port: int) -> Path:
-    """Write what the process behind a master socket knows of its servers, for the one that follows; return the file.
+def save_state(master: Path, port: int) -> None:
+    """Write what the process behind a master socket knows of its servers, for the one that follows.
 
     Servers on another port than ``port`` are left out: a port in the file would outdo that of the configuration.
 
@@ -170,11 +249,46 @@ def save_state(master: Path, port: int) -> Path:
     """
     lines = ask(master, "@1 show servers state").splitlines()
     header = next((line for line in lines if line.startswith("# ")), "# srv_port").lstrip("# ").split()
+    if "srv_port" not in header:
+        raise AnswerError("the servers of the load balancer are not in HAProxy's form")
     column = header.index("srv_port")
     kept = [line for line in lines if len(fields := line.split()) < len(header) or fields[column] in (str(port), "srv_port")]
-    state = master.with_name("state")
-    temporary = master.with_name(".state.new")
-    temporary.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(state)
-    return state
+    with opened(master.parent) as folder:
+        put(folder, STATE, "\n".join(kept) + "\n")
+
+
+def put(folder: int, name: str, text: str) -> None:
+    """Write a file, readable to all, in a folder that others can write to.
+
+    It is a new one of a random name, so that nothing that lies there is opened, and takes its place in one step, which
+    follows no link.
+
+    Args:
+        folder: descriptor of the folder.
+        name: name of the file in it.
+        text: what it shall hold.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    temporary = f".{name}.{secrets.token_hex(8)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(descriptor, 0o644)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+def drop_state(master: Path) -> None:
+    """Remove what ``save_state`` has written; a link is removed, not followed.
+
+    Raises:
+        OSError: something that is no file is in its place.
+    """
+    with opened(master.parent) as folder, contextlib.suppress(FileNotFoundError):
+        os.unlink(STATE, dir_fd=folder)

@@ -16,6 +16,8 @@ def as_wanted(arguments: dict[str, Any]) -> bool:
     known = arguments.get("known") or {}
     tree = known.get("tree") or {}
     privileged = known.get("uid") == 0
+    if arguments.get("stack") and not recorded(arguments, known.get("record") or {}):
+        return False
     values: dict[str, int] = {}
     for item in [*arguments.get("directories", []), *arguments["files"]]:
         found = tree.get(item["path"])
@@ -34,6 +36,19 @@ def as_wanted(arguments: dict[str, Any]) -> bool:
         if item.get("secret_content") or digest != found["digest"]:
             return False
     return True
+
+
+def recorded(arguments: dict[str, Any], record: dict[str, Any]) -> bool:
+    """Tell whether the folder's record is what a run of the module would leave."""
+    listed = {item["path"] for item in arguments["files"] if "secret" not in item}
+    generated = {item["path"] for item in arguments["files"] if "secret" in item}
+    folders = {item["path"] for item in arguments.get("directories", [])}
+    return (
+        record.get("stack") == arguments["stack"]
+        and set(record["written"].get(arguments.get("part", ""), ())) == listed
+        and generated <= set(record["kept"])
+        and folders <= set(record["directories"])
+    )
 
 
 class ActionModule(ActionBase):

@@ -56,6 +56,8 @@ class ActionModule(ActionBase):
             for name, address, protocol in published
         ]
         arguments["docker_socket"] = values["monitoring_docker_socket"]
+        repository = values["backup_repository"]
+        arguments["backup_repository"] = repository if repository.startswith(("/", "~")) else ""
         arguments["development"] = values["app_mode"] == "development"
         arguments["mounts"] = [
             # Relative to the checkout where that is on the same machine; as it is elsewhere.

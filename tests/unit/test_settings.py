@@ -214,6 +214,7 @@ def test_schedule_needs_somebody_who_keeps_it():
     }
     host |= {"mounts": [], "missing": [], "containers": [], "secrets_complete": True, "scheduler": "", "mapping": ""}
     host |= {"developer": {}, "docker_socket": "/var/run/docker.sock", "stack_dir": "/srv", "uid": 0}
+    host |= {"folder_problems": [], "engine": "unix:///var/run/docker.sock", "strangers": [], "foreign": []}
     minimum = {"engine": (25,), "compose": (2, 26)}
     (problem,) = checks.check_host(values, host, minimum)
     assert "backup_schedule" in problem

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from stack_environment import clean_environment
 from stack_haproxy import STOPPED, ask, read_checks, read_servers
 from stack_lock import LockError, busy, held
 from stack_process import family
@@ -227,6 +228,7 @@ def main() -> None:
     """Watch until SIGTERM, or until the settings are gone."""
     folder = Path(sys.argv[1]).resolve()
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    clean_environment(settings["engine"])
 
     def end(_number: int, _frame: FrameType | None) -> None:
         raise SystemExit(0)

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+from stack_environment import clean_environment
 from stack_lock import LockError, held
 
 from recovery.backup import keep_files, take, take_logs, try_upgrade
@@ -56,7 +57,9 @@ def main() -> int:
     arguments = parser.parse_args()
     # So that what was made is removed by whoever made it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    engine = Engine(Settings(**json.loads((FOLDER / "settings.json").read_text(encoding="utf-8"))))
+    settings = Settings(**json.loads((FOLDER / "settings.json").read_text(encoding="utf-8")))
+    clean_environment(settings.engine)
+    engine = Engine(settings)
     wish = None
     if arguments.command == "restore":
         origin = arguments.origin or engine.settings.stack

@@ -37,6 +37,7 @@ class Settings:
     run_options: list[str]
     keep: dict[str, int]
     logs_days: int
+    engine: str = ""
 
 
 @dataclass

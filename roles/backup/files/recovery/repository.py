@@ -122,9 +122,17 @@ class Repository:
         return True
 
     def prepare(self) -> None:
-        """Make the repository, unless there is one."""
-        if not self.exists():
-            self.run("init")
+        """Make the repository, unless there is one.
+
+        Raises:
+            RecoveryError: somebody else's files are there.
+        """
+        if self.exists():
+            return
+        place = Path(self.settings.repository)
+        if self.settings.local and any(place.iterdir()):
+            raise RecoveryError(f"backup_repository: {place} holds files that are no backups; give an empty folder.")
+        self.run("init")
 
     def snapshots(self, *kinds: str, stack: str = "") -> list[Snapshot]:
         """Return the snapshots of a stack that are of some kinds, oldest first."""

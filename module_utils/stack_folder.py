@@ -1,0 +1,207 @@
+"""Whose a folder is, and what the project has written in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+from pathlib import Path, PurePosixPath
+
+# The mark of a stack, and the list of what was written.
+RECORD = ".webstack.json"
+# What is there before there is a mark, or is made anew where it is missing.
+TRIFLES = (".lock", ".run", RECORD)
+# What programs of the project write beside the files that the playbook renders, as patterns.
+RUNTIME = (
+    "db/dumps/[0-9][0-9][0-9]-*",
+    "rollout.log",
+    "secrets/rotation.json",
+    "releases/index.json",
+    "releases/[0-9]*/docker-compose.yml",
+    "watchdog/.lock",
+    "watchdog/events.jsonl",
+    "watchdog/errors.log",
+    "backup/.lock",
+    "backup/backup.log",
+    "backup/logs.log",
+)
+# Folders in which all is the project's: sockets, caches, compiled programs.
+WHOLE = (
+    "fe-lb/run",
+    "be-lb/run",
+    "backup/cache",
+    "watchdog/__pycache__",
+    "backup/__pycache__",
+    "backup/recovery/__pycache__",
+)
+# What versions without a record have written.
+EARLIER = (
+    "docker-compose.yml",
+    "docker-stack.yml",
+    "state.json",
+    "seccomp.json",
+    "[fb]e-lb/config/*",
+    "fe-lb/config/tls/*",
+    "db/config/*",
+    "db/init/*",
+    "prometheus/*",
+    "prometheus/rules/*",
+    "container-exporter/*",
+    "docker-api/*",
+    "alertmanager/*",
+    "grafana/*",
+    "grafana/*/*",
+    "watchdog/*.py",
+    "watchdog/settings.json",
+    "backup/*.py",
+    "backup/settings.json",
+    "backup/recovery/*.py",
+    "swarm/*",
+    "registry/*",
+    *(f"secrets/{reader}/*" for reader in ("be", "db", "mysql-exporter", "grafana", "registry")),
+)
+# What opens the backups outlives the stack.
+SPARED = "secrets/backup/"
+
+
+class FolderError(Exception):
+    """Nothing was changed; the text says whose the folder is."""
+
+
+def read_bytes(path: Path, limit: int = 1 << 24) -> bytes:
+    """Return the beginning of a regular file, at most ``limit`` bytes; links are not followed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no file")
+        return file.read(limit)
+
+
+def inside(name: object) -> bool:
+    """Tell whether this is a path that stays inside of the folder that it starts from."""
+    parts = PurePosixPath(name).parts if isinstance(name, str) else ()
+    return bool(parts) and parts[0] != "/" and ".." not in parts
+
+
+def read_record(root: Path) -> dict:
+    """Return ``stack``, ``written`` (paths by the list that they are of), ``kept`` and ``directories``; empty: no record."""
+    try:
+        found = json.loads(read_bytes(root / RECORD))
+        record = {"stack": str(found["stack"]), "written": dict(found["written"])}
+        record |= {key: list(found[key]) for key in ("kept", "directories")}
+        paths = [*record["kept"], *record["directories"], *(path for paths in record["written"].values() for path in paths)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return record if all(map(inside, paths)) else {}
+
+
+def names(root: Path) -> list[str]:
+    """Return what is in a folder, without what says nothing of whose it is.
+
+    Raises:
+        OSError: there is no such folder, or it cannot be read.
+    """
+    return sorted({path.name for path in root.iterdir()} - set(TRIFLES))
+
+
+def is_earlier(root: Path, stack: str) -> bool:
+    """Tell whether a version without a record has rendered ``stack`` here, or has left what opens its backups."""
+    if names(root) == ["secrets"] and not (root / "secrets").is_symlink():
+        return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()} <= {
+            *TRIFLES,
+            f"{SPARED}password",
+            f"{SPARED}environment",
+        }
+    try:
+        state = json.loads(read_bytes(root / "state.json"))
+        for name in ("docker-compose.yml", "docker-stack.yml"):
+            if (root / name).exists():
+                text = read_bytes(root / name).decode()
+                break
+        else:
+            return False
+    except (OSError, ValueError):
+        return False
+    if not isinstance(state, dict) or not {"image_source", "certificate", "tiers"} <= set(state):
+        return False
+    if name == "docker-stack.yml":
+        return f"{stack}_" in text or f"{stack}/" in text
+    return (
+        re.search(rf"^name: {re.escape(stack)}$", text, re.MULTILINE) is not None and "# The whole stack on one page" in text
+    )
+
+
+def folder_problem(path: Path, stack: str, setting: str = "stack_dir") -> str:
+    """Return why a folder cannot be that of ``stack``, in one sentence; empty if it can."""
+    root = path.resolve()
+    if root in (Path("/"), Path.home().resolve()):
+        return (
+            f"{setting}: {path} is {'/' if root == Path('/') else 'a home folder'}; give a folder of the stack's own inside."
+        )
+    try:
+        found = names(root)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{setting}: {path} cannot be used as a folder ({error.strerror}); give another one."
+    record = read_record(root)
+    if record and record["stack"] != stack:
+        return f"{setting}: {path} is the folder of the stack {record['stack']}; give {stack} another one."
+    if record or not found or is_earlier(root, stack):
+        return ""
+    return (
+        f"{setting}: {path} holds files that are not the stack's ({', '.join(found[:3])}{' …' if found[3:] else ''});"
+        " give an empty folder, or one that does not exist yet."
+    )
+
+
+def written(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files, and the folders that are removed whole, of what the project has written in a folder."""
+    record = read_record(root)
+    listed = [*record["kept"], *(path for paths in record["written"].values() for path in paths)] if record else []
+    found = {root / path for path in listed}
+    for pattern in RUNTIME if record else (*RUNTIME, *EARLIER):
+        found |= set(root.glob(pattern))
+    # A folder on the way that somebody has replaced with a link leads elsewhere.
+    real = root.resolve()
+    own = [path for path in found if path.parent.resolve() == real / path.parent.relative_to(root)]
+    files = [path for path in own if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
+    whole = [root / name for name in WHOLE if (root / name).is_dir() and (root / name).resolve() == real / name]
+    return sorted(path for path in files if not str(path.relative_to(root)).startswith(SPARED)), whole
+
+
+def remove_written(root: Path) -> None:
+    """Remove what the project has written in a folder, and the folders that are empty then; what opens backups stays.
+
+    Raises:
+        OSError: something could not be removed.
+    """
+    directories = read_record(root).get("directories", [])
+    files, whole = written(root)
+    for path in files:
+        path.unlink()
+    for path in whole:
+        shutil.rmtree(path)
+    emptied = {root / name for name in directories} | {parent for path in [*files, *whole] for parent in path.parents}
+    emptied = {path for path in emptied if root in path.parents}
+    for path in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
+        remove_empty(path)
+    # With somebody else's files in it, or what opens the backups, it goes on being known as the stack's.
+    if not names(root):
+        for name in TRIFLES:
+            (root / name).unlink(missing_ok=True)
+        remove_empty(root)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a folder if there is nothing in it."""
+    try:
+        path.rmdir()
+    except OSError:
+        return
