@@ -21,7 +21,7 @@ from wiring import load, render
 
 MYSQL, RESTIC = "webstack/mysql:9.7-debian", "webstack/restic:debian"
 NAME = "webstack-test-database"
-USER, PASSWORD = "keeper", 'it\'s "a" s$cret'  # noqa: S105 (of a server on loopback that lives for a minute)
+USER, PASSWORD = "keeper", 'it\'s "a" s$cret'
 SCHEMA = b"CREATE TABLE users (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(80));\n"
 WRITES = 1000
 
