@@ -309,10 +309,11 @@ class Fitter:
     def omit(self, line: int, text: str) -> None:
         """Leave the statement out."""
         self.changed(line, text)
+        first = NOTHING
         for token in self.tokens:
             if token.kind in ("open", "close", "word", "name", "string", "op"):
-                token.text = b"\n" * token.text.count(b"\n")
-        self.tokens.insert(0, Token("op", NOTHING, line))
+                token.text = first + b"\n" * token.text.count(b"\n")
+                first = b""
 
     def judge(self, said: list[Token]) -> None:
         """Change a statement so that it fits, or say why it does not."""

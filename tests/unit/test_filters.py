@@ -172,6 +172,7 @@ def test_images_that_cannot_be_pulled_are_known_before_any_build():
         ("mysql.ibd\nibdata1", '{"version": "9.7.4-2"}', ""),
         ("mysql.ibd", '{"version":"9.7.4"},{"version":"10.0.1"}', "written by MySQL 10.0.1"),
         ("mysql.ibd\n.initialization-incomplete", "", "half initialised"),
+        ("mysql.ibd\n.dumps-incomplete", "", "half initialised"),
         ("PG_VERSION\nbase", "", "PostgreSQL"),
         ("aria_log_control\nibdata1", "", "MariaDB"),
         ("photo.jpg", "", "something else"),
@@ -181,6 +182,20 @@ def test_data_volume_is_judged_by_its_files(listing, history, problem):
     found = filters.data_volume_problem(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n{history}", "v")
     assert problem in found
     assert bool(found) == bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("listing", "unfinished"),
+    [
+        ("", False),
+        ("mysql.ibd\napp", False),
+        ("mysql.ibd\n.restore-incomplete", False),
+        ("mysql.ibd\n.initialization-incomplete", True),
+        ("mysql.ibd\napp\n.dumps-incomplete", True),
+    ],
+)
+def test_only_a_database_that_never_served_is_removed_by_the_next_run(listing, unfinished):
+    assert filters.data_volume_unfinished(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n") is unfinished
 
 
 def test_names_in_a_data_volume_are_read_from_the_report():

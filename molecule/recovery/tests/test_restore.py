@@ -150,6 +150,19 @@ def test_running_stack_is_overwritten_only_if_that_is_meant(stack):
     assert rows(stack) == present
 
 
+def test_nothing_that_was_acknowledged_is_lost_by_a_restore(stack):
+    stack.playbook("backup.yml")
+    with Writer(stack, "during-restore") as writer:
+        wait_until(lambda: len(writer.writes) > 20)
+        stack.playbook("restore.yml", "-e", f"confirm={stack.name}")
+    acknowledged = {write.email for write in writer.writes if write.acknowledged}
+    kept = stack.mysql("SELECT email FROM app.users").split()
+    stack.playbook("restore.yml", "-e", f"confirm={stack.name}", "-e", f"restore_backup={latest(stack, 'safety')}")
+    kept += stack.mysql("SELECT email FROM app.users").split()
+    print(f"{len(acknowledged)} acknowledged, {len(acknowledged - set(kept))} in neither copy")
+    assert acknowledged <= set(kept)
+
+
 @pytest.mark.long
 def test_as_late_as_possible(stack):
     stack.playbook("backup.yml")
