@@ -464,9 +464,7 @@ def repository_problem(path: str) -> str:
     """Return why a folder cannot hold the repository of backups; empty if it can, or if this user may not look."""
     root = Path(path).expanduser().resolve()
     if root in (Path("/"), Path.home().resolve()):
-        return (
-            f"backup_repository: {path} is {'/' if root == Path('/') else 'a home folder'}; give a folder of its own inside."
-        )
+        return f"backup_repository: {path} is not for backups alone; give a folder inside."
     try:
         names = {entry.name for entry in root.iterdir()}
     except (FileNotFoundError, PermissionError):
@@ -518,9 +516,8 @@ def lock(module: AnsibleModule, stack_dir: Path) -> dict:
         try:
             found["other"] = claim(stack_dir, parameters["run"], parameters["lock_timeout"])
         except OSError as error:
-            module.fail_json(
-                msg=f"stack_dir: {stack_dir} cannot be written ({error.strerror}); make it this user's own, or name another one."
-            )
+            why = f"{stack_dir} cannot be written ({error.strerror})"
+            module.fail_json(msg=f"stack_dir: {why}; make it this user's own, or name another one.")
     if found["other"] or parameters["lock_only"]:
         module.exit_json(changed=False, stack_dir=str(stack_dir), lock=found)
     return found

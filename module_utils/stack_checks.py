@@ -107,8 +107,8 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     if host["engine"] and not host["engine"].startswith("unix://"):
         problems.append(
             f"DOCKER_HOST: Docker's client on the host uses the engine at {host['engine']}, but files are mounted, so it"
-            " must be the host's own; unset DOCKER_HOST and DOCKER_CONTEXT (docker context use default), and put that machine"
-            " into the inventory."
+            " must be the host's own; unset DOCKER_HOST and DOCKER_CONTEXT (docker context use default), and put that"
+            " machine into the inventory."
         )
     elif values["stack_engine"] == "swarm" and host["engine"] not in ("", "unix:///var/run/docker.sock"):
         problems.append(

@@ -28,7 +28,9 @@ def replace(path: Path, content: str | bytes, mode: int, owner: tuple[int, int] 
         OSError: it could not be written; what was there is untouched.
     """
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # What a run that broke off has left, or somebody else has laid there, is not written to.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()

@@ -141,9 +141,7 @@ def folder_problem(path: Path, stack: str, setting: str = "stack_dir") -> str:
     """Return why a folder cannot be that of ``stack``, in one sentence; empty if it can."""
     root = path.resolve()
     if root in (Path("/"), Path.home().resolve()):
-        return (
-            f"{setting}: {path} is {'/' if root == Path('/') else 'a home folder'}; give a folder of the stack's own inside."
-        )
+        return f"{setting}: {path} is not the stack's alone; give a folder inside."
     try:
         found = names(root)
     except FileNotFoundError:

@@ -290,5 +290,5 @@ def drop_state(master: Path) -> None:
     Raises:
         OSError: something that is no file is in its place.
     """
-    with opened(master.parent) as folder, contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError), opened(master.parent) as folder:
         os.unlink(STATE, dir_fd=folder)

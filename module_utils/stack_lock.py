@@ -149,7 +149,7 @@ def held(directory: Path, doing: str, timeout: float) -> Iterator[int]:
     Raises:
         LockError: somebody else holds it for more than ``timeout`` seconds.
     """
-    descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + timeout
     try:
         while True:

@@ -1,7 +1,8 @@
 """Examine a running stack with second opinions; one line for each check, exit code 1 if one fails.
 
 What is looked at: the edge's TLS (testssl.sh), the rendered files (Docker Compose, HAProxy, promtool), every container
-by the rule of least access and by the checks of the CIS Docker Benchmark, networks, secrets and where they could show.
+by the rule of least access and by the checks of the CIS Docker Benchmark, networks, secrets and where they could show,
+and what links in shared folders could lead root to.
 Remarks that are accepted stand with their answer in tests/audit_findings.yml.
 """
 
@@ -13,14 +14,17 @@ import os
 import re
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import least_access
-import runtime_checks
-import yaml
-from secret_search import search
-from stack import PROJECT, Stack, run
+sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
+import least_access  # noqa: E402
+import runtime_checks  # noqa: E402
+import stack_haproxy  # noqa: E402
+import yaml  # noqa: E402
+from secret_search import search  # noqa: E402
+from stack import PROJECT, Stack, run  # noqa: E402
 
 Check = tuple[bool, str]
 # From this on a remark of the scanner has to be answered.
@@ -110,6 +114,37 @@ def secrets(stack: Stack) -> Iterator[Check]:
     yield searched > 0, f"{searched} places searched for every secret: inspect, logs, processes, files, image layers"
 
 
+def shared(stack: Stack) -> Iterator[Check]:
+    """Try, as the user of each container that can write to a folder of the project, to lead root astray by links there."""
+    for service, tier in (("fe-lb", "fe"), ("be-lb", "be")):
+        container = stack.containers(service)[0]
+        for mount in container["Mounts"]:
+            source = Path(mount["Source"])
+            if mount["Type"] != "bind" or not mount["RW"] or stack.directory.resolve() not in source.parents:
+                continue
+            with tempfile.TemporaryDirectory(dir=stack.directory) as folder:
+                precious = Path(folder, "precious")
+                precious.write_text("root's", encoding="utf-8")
+                precious.chmod(0o600)
+                before = precious.stat()
+                laid = [f"{mount['Destination']}/{name}" for name in ("state", ".state.new", ".lock", ".staged")]
+                for link in laid:
+                    stack.execute(service, "ln", "-sfn", str(precious), link)
+                try:
+                    # What a reload and a replacement do.
+                    stack_haproxy.save_state(source / "master.sock", int(stack.settings[f"{tier}_port"]))
+                    written = source / "state"
+                    good = not written.is_symlink() and written.is_file()
+                    yield good, f"the state of {service} is written to a file of its own, whatever link lies there"
+                    stack_haproxy.drop_state(source / "master.sock")
+                finally:
+                    stack.execute(service, "rm", "-f", *laid)
+                after = precious.stat()
+                untouched = (before.st_mode, before.st_uid) == (after.st_mode, after.st_uid)
+                untouched = untouched and precious.read_text(encoding="utf-8") == "root's"
+                yield untouched, f"{service} cannot lead root to another file by a link in {mount['Destination']}"
+
+
 def judge_containers(found: list[dict], security: list[str]) -> Iterator[Check]:
     """Go through the container runtime section of the CIS Docker Benchmark; a warning needs an answer."""
     answers = yaml.safe_load((PROJECT / "tests/audit_findings.yml").read_text(encoding="utf-8"))["runtime"]
@@ -152,6 +187,7 @@ def main() -> int:
         "containers": containers(stack),
         "networks": networks(stack),
         "secrets": secrets(stack),
+        "shared": shared(stack),
         "runtime": runtime(stack),
     }
     count = {True: 0, False: 0}

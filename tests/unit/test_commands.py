@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import config_tree
 from stack import PROJECT, run
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -112,11 +113,14 @@ def test_teardown_keeps_what_opens_the_backups(tmp_path):
     """With remove_data everything else of the folder goes."""
     folder = tmp_path / "stack"
     password = folder / "secrets/backup/password"
-    others = ("docker-compose.yml", "fe-lb/config/haproxy.cfg", "secrets/db/database_password", ".lock")
-    for path in (*(folder / name for name in others), password):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("services: {}\n")
-    settings = {"stack_name": "webstack-test-unit-teardown", "stack_dir": str(folder), "remove_data": True}
+    name = "webstack-test-unit-teardown"
+    files = [{"path": path, "content": "x", "mode": "0644"} for path in ("fe-lb/config/haproxy.cfg", "secrets/db/one")]
+    files.append({"path": "secrets/backup/password", "secret": "s", "mode": "0600"})
+    rest = {"directories": [], "secrets": {"s": ""}, "checks": [], "lock_timeout": 0, "stack": name, "part": "stack"}
+    config_tree.converge({"path": str(folder), "files": files, **rest}, False, privileged=False)
+    settings = {"stack_name": name, "stack_dir": str(folder), "remove_data": True}
     done = playbook("playbooks/teardown.yml", "-e", json.dumps(settings))
     assert done.returncode == 0, done.stdout
-    assert [path for path in folder.rglob("*") if path.is_file()] == [password]
+    left = {path for path in folder.rglob("*") if path.is_file()}
+    # With its mark, so that the next deployment knows the folder.
+    assert left - {folder / ".lock", folder / ".run"} == {password, folder / ".webstack.json"}

@@ -260,10 +260,10 @@ def test_server_is_in_rotation_when_this_process_has_checked_it(row, passing):
 @pytest.mark.parametrize(("answer", "refused"), [("400", True), ("404", True), ("200", False), ("503", False), ("", False)])
 def test_reload_that_would_take_every_server_out_is_refused(tmp_path, monkeypatch, answer, refused):
     orders = []
-    balancer = {"name": "be-lb", "socket": "s", "version": "new", "backend": "be", "servers": 1, "port": 9000}
+    balancer = {"name": "be-lb", "socket": "s", "version": "beef", "backend": "be", "servers": 1, "port": 9000}
     balancer |= {"health_path": "/nowhere", "health_host": "shop.example"}
     states = STATE.replace("3 fe", "3 be")
-    monkeypatch.setattr(haproxy_converge, "ask", lambda _, command: "description: old\n" if "info" in command else states)
+    monkeypatch.setattr(haproxy_converge, "ask", lambda _, command: "description: 01d\n" if "info" in command else states)
     monkeypatch.setattr(haproxy_converge, "reload_process", lambda *_: orders.append("reload"))
 
     def execute(argv, **_):
