@@ -142,7 +142,7 @@ def read_settings(project: Path) -> dict[str, Setting]:
 def networks_of(project: Path) -> list[str]:
     """Return the name of each network that a deployment may have."""
     wiring = _read_yaml(project / "group_vars/all/network.yml", True)
-    return [*wiring["network_application"], *wiring["network_monitoring"], "alerts"]
+    return [*wiring["_network_application"], *wiring["_network_monitoring"], "alerts"]
 
 
 def known_names(project: Path) -> set[str]:

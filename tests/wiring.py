@@ -61,7 +61,7 @@ def holds(condition: Any, role: str, **settings: Any) -> bool:
 
 def templar(role: str, settings: dict[str, Any]) -> Templar:
     """Return Ansible's own renderer, which knows what a task of a role knows."""
-    variables: dict[str, Any] = {"playbook_dir": str(PROJECT / "playbooks"), "preflight_result": HOST}
+    variables: dict[str, Any] = {"playbook_dir": str(PROJECT / "playbooks"), "_preflight_result": HOST}
     for path in sorted(PROJECT.glob("group_vars/all/*.yml")):
         variables |= load(str(path.relative_to(PROJECT)))
     if (PROJECT / f"roles/{role}/vars/main.yml").exists():

@@ -135,7 +135,7 @@ def render(name, settings, folder):
         },
         **{"http_port": ports["http"], "https_port": ports["https"], "render_dir": str(folder / "rendered")},
         # An isolated network takes a newer engine than some that tests run on.
-        **{"network_isolated": [], "network_subnets": SUBNETS[name], **own, **settings},
+        **{"_network_isolated": [], "network_subnets": SUBNETS[name], **own, **settings},
     }
     command = [str(Path(sys.executable).with_name("ansible-playbook")), str(PROJECT / "playbooks/render.yml")]
     nowhere = {"DOCKER_HOST": "unix:///nowhere.sock", "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}

@@ -19,8 +19,8 @@ SOURCE = load("roles/images/vars/main.yml")["__images_source"]
 
 def asked(code, present=(), **facts):
     """Return where images come from and what is said of it, after a registry was asked for one."""
-    facts["preflight_result"] = {**HOST, "images": {name: {} for name in present}}
-    facts |= {"images_names": NAMES, "__images_asked": {"rc": code, "stderr_lines": ["trying", "no such host"]}}
+    facts["_preflight_result"] = {**HOST, "images": {name: {} for name in present}}
+    facts |= {"_images_names": NAMES, "__images_asked": {"rc": code, "stderr_lines": ["trying", "no such host"]}}
     decide = task("images", "source.yml", "Decide where images come from")["ansible.builtin.set_fact"]
     found = {name: render(value, "images", **facts) for name, value in decide.items()}
     say = task("images", "source.yml", "Say where images come from")["ansible.builtin.debug"]["msg"]
@@ -32,15 +32,15 @@ def test_images_are_built_from_debian_packages_where_no_registry_answers():
     source, said = asked(1)
     assert source == "debian"
     assert said.startswith("No registry answers (no such host): images are built from Debian packages.")
-    facts = {"images_names": NAMES, "__images_found": source}
+    facts = {"_images_names": NAMES, "__images_found": source}
     missing = render(load("roles/images/vars/main.yml")["__images_missing"], "images", **facts)
     assert [(image["reference"], image["built"]) for image in missing] == [
         ("webstack/haproxy:1", True),
         ("webstack/mysql:1", True),
     ]
     # So it is kept for the next run.
-    state = load("group_vars/all/stack.yml")["compose_state"]["image_source"]
-    assert render(state, "compose", images_resolved={"source": source}) == "debian"
+    state = load("group_vars/all/stack.yml")["_compose_state"]["image_source"]
+    assert render(state, "compose", _images_resolved={"source": source}) == "debian"
 
 
 @pytest.mark.parametrize(("code", "present"), [(0, ()), (1, ("haproxy:1",))], ids=["answers", "is there already"])
@@ -56,9 +56,9 @@ def test_images_are_pulled_where_a_registry_answers(code, present):
 )
 def test_deployment_stays_with_what_it_took_and_a_setting_changes_it(settings, kept, source):
     host = {**HOST, "state": {"image_source": kept}}
-    assert render(SOURCE, "images", preflight_result=host, **settings) == source
+    assert render(SOURCE, "images", _preflight_result=host, **settings) == source
     asks = task("images", "main.yml", "Find out where images come from")["when"]
-    assert not holds(asks, "images", preflight_result=host, **settings)
+    assert not holds(asks, "images", _preflight_result=host, **settings)
     assert holds(asks, "images")
 
 
@@ -82,7 +82,7 @@ def test_missing_debian_base_is_named_to_somebody_who_may_not_be_root(tmp_path):
     environment = {**os.environ, "ANSIBLE_BECOME_EXE": "/bin/false", "ANSIBLE_BECOME_ALLOW_SAME_USER": "1"}
     environment |= {"ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory/hosts.yml", str(play)]
-    done = run(*command, "-e", json.dumps({"preflight_result": host}), cwd=PROJECT, env=environment, check=False)
+    done = run(*command, "-e", json.dumps({"_preflight_result": host}), cwd=PROJECT, env=environment, check=False)
     said = " ".join(done.stdout.split())
     assert done.returncode
     assert (
@@ -107,7 +107,7 @@ def test_watchdog_is_off_in_development(mode, given, on):
     assert render(arguments["stack_watchdog"]["state"], "watchdog", **facts) == ("started" if on else "stopped")
     # One that a deployment in the other mode has left is ended.
     before = {**HOST, "watchdog": "" if on else "1a2b3c"}
-    assert holds(arguments["when"], "watchdog", preflight_result=before, **facts)
+    assert holds(arguments["when"], "watchdog", _preflight_result=before, **facts)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_watchdog_is_off_in_development(mode, given, on):
     [
         (29, {"certificate": "generated"}, {}, True),
         (31, {"certificate": "generated"}, {}, False),
-        (31, {"certificate": "generated"}, {"load_balancer_renew": True}, True),
+        (31, {"certificate": "generated"}, {"_load_balancer_renew": True}, True),
         # Where the settings named a certificate before, what lies there is the user's.
         (31, {"certificate": "given"}, {}, True),
     ],
@@ -123,7 +123,7 @@ def test_watchdog_is_off_in_development(mode, given, on):
 def test_generated_certificate_is_renewed_in_its_last_30_days(days, state, settings, renewed):
     present = stack_filters.self_signed_certificate(["localhost"], days)["certificate"]
     fact = task("load_balancer", "main.yml", "Prepare the certificate")["ansible.builtin.set_fact"]["__load_balancer_tls"]
-    found = render(fact, "load_balancer", preflight_result={**HOST, "certificate": present, "state": state}, **settings)
+    found = render(fact, "load_balancer", _preflight_result={**HOST, "certificate": present, "state": state}, **settings)
     assert (found["certificate"] != present) is renewed
     # The key of one that stays is the one that is there.
     assert bool(found["key"]) is renewed

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 import pytest
-import stack_environment
+import _stack_environment
 import yaml
 from wiring import PROJECT, load, render
 
@@ -52,13 +52,13 @@ def test_what_steers_is_removed_and_what_leads_to_the_engine_stays(monkeypatch):
     kept = dict(os.environ)
     steering = {**STEERING, "RESTIC_REPOSITORY": "x", "MYSQL_PWD": "x", "BUILDX_BUILDER": "x", "DOCKER_API_VERSION": "1.30"}
     os.environ.update(steering, BUILDKIT_HOST="x", COMPOSE_OF_TOMORROW="x")
-    stack_environment.clean_environment()
+    _stack_environment.clean_environment()
     assert os.environ == {**kept, "COMPOSE_DISABLE_ENV_FILE": "true"}
 
 
 def test_engine_that_was_found_is_the_engine_that_is_used(monkeypatch):
     monkeypatch.setattr(os, "environ", {"DOCKER_CONTEXT": "elsewhere", "DOCKER_HOST": "tcp://elsewhere"})
-    stack_environment.clean_environment("unix:///found.sock")
+    _stack_environment.clean_environment("unix:///found.sock")
     assert os.environ["DOCKER_HOST"] == "unix:///found.sock"
     assert "DOCKER_CONTEXT" not in os.environ
 
@@ -73,23 +73,23 @@ def every_play():
 
 @pytest.mark.parametrize("play", list(every_play()))
 def test_play_has_the_environment_of_the_tools(play):
-    assert re.fullmatch(r"\{\{ stack_environment( \| default\(\{\}\))? \}\}", play.get("environment", ""))
+    assert re.fullmatch(r"\{\{ _stack_environment( \| default\(\{\}\))? \}\}", play.get("environment", ""))
 
 
 def environment(**facts):
     """Return what plays set."""
-    return render(load("group_vars/all/stack.yml")["stack_environment"], "compose", **facts)
+    return render(load("group_vars/all/stack.yml")["_stack_environment"], "compose", **facts)
 
 
 def test_plays_go_on_with_the_engine_that_the_preflight_has_found():
     assert not {"DOCKER_HOST", "DOCKER_CONTEXT"} & environment().keys()
-    found = environment(preflight_result={"engine": "unix:///run/user/1000/docker.sock"})
+    found = environment(_preflight_result={"engine": "unix:///run/user/1000/docker.sock"})
     assert found["DOCKER_HOST"] == "unix:///run/user/1000/docker.sock"
     assert found["DOCKER_CONTEXT"] == ""
 
 
 def test_plays_leave_no_effect_to_what_modules_remove():
-    assert all(name.startswith(stack_environment.STEERING) for name in environment())
+    assert all(name.startswith(_stack_environment.STEERING) for name in environment())
     assert STEERING.keys() <= environment().keys()
 
 

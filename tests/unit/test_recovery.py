@@ -135,7 +135,7 @@ def test_reason_is_the_one_that_restic_calls_fatal(errors, reason):
 
 def files(**settings):
     """Return the files of backups that the playbook writes, by their paths."""
-    facts = {"images_resolved": {"mysql": "mysql:1", "restic": "restic:1"}, "__backup_repository": {"stdout": "/backups"}}
+    facts = {"_images_resolved": {"mysql": "mysql:1", "restic": "restic:1"}, "__backup_repository": {"stdout": "/backups"}}
     found = render(load("roles/backup/vars/main.yml")["__backup_files"], "backup", **facts, **settings)
     return {file["path"]: file for file in found}
 
@@ -262,7 +262,7 @@ def test_backups_of_another_stack_are_chosen_where_restore_from_names_it(monkeyp
 def test_restore_from_reaches_the_command(given, origin):
     (play,) = (play for play in load("playbooks/restore.yml") if play["name"] == "Restore the database")
     (entry,) = (entry for entry in play["tasks"] if entry["name"] == "Bring the backup back")
-    command = render(entry["vars"]["backup_command"], "backup", **given)
+    command = render(entry["vars"]["_backup_command"], "backup", **given)
     assert command[0] == "restore"
     assert command[-1] == f"--origin={origin}"
 

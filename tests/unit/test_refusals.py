@@ -66,7 +66,7 @@ class Project:
 
     def minimum(self):
         """Return the oldest versions that are accepted."""
-        return {key: stack_settings.parse_version(self.variables[f"docker_{key}_minimum"]) for key in ("engine", "compose")}
+        return {key: stack_settings.parse_version(self.variables[f"_docker_{key}_minimum"]) for key in ("engine", "compose")}
 
     def tasks(self, path):
         """Return the tasks of a role's file, with templates that can be resolved."""
@@ -623,9 +623,9 @@ def test_address_range_of_an_unknown_network_is_refused(project, given, unknown)
 def test_image_that_is_nowhere_is_refused(project, pulled, known, refused):
     (task,) = (task for task in project.tasks("images/tasks/pull.yml") if "ansible.builtin.fail" in task)
     given = {
-        "image": {"reference": "shop/fe:1", "setting": "fe_image"},
+        "__images_item": {"reference": "shop/fe:1", "setting": "fe_image"},
         "__images_pulled": {"rc": pulled, "stderr_lines": ["trying", "no such host"]},
-        "images_host": {"images": {name: {} for name in known}},
+        "_images_host": {"images": {name: {} for name in known}},
     }
     templar = project.templar(given)
     assert all(map(templar.evaluate_conditional, task["when"])) is refused
@@ -668,8 +668,8 @@ def test_data_volume_is_judged_by_what_is_in_it(project, volume, kind):
     run("docker", "run", *fill, MYSQL, "-c", content)
     # What the role runs, as Ansible would: the very command of its task.
     task = project.tasks("database/tasks/volume.yml")[0]
-    given = {"database_host": {"run_options": []}, "database_stack_name": volume.removesuffix("_database")}
-    command = project.templar({**given, "database_image": MYSQL, **task["vars"]})
+    given = {"_database_host": {"run_options": []}, "_database_stack_name": volume.removesuffix("_database")}
+    command = project.templar({**given, "_database_image": MYSQL, **task["vars"]})
     sentence = stack_filters.data_volume_problem(
         run(*command.template(task["ansible.builtin.command"]["argv"])).stdout, volume
     )

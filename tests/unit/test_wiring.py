@@ -25,15 +25,15 @@ NAMES = {"haproxy": PLATFORM, "fe": APPLICATION, "python": PYTHON}
 
 def build(image, **settings):
     """Return the arguments of the module that builds an image."""
-    facts = {"image_source": "debian", "images_names": NAMES, "ansible_connection": "local"}
+    facts = {"image_source": "debian", "_images_names": NAMES, "ansible_connection": "local"}
     facts["__images_ca_bundle"] = {"stat": {"exists": True}}
     arguments = task("images", "build.yml", "Build the image")["community.docker.docker_image_build"]
-    return render(arguments, "images", **{**facts, "image": {**image, "reference": image["debian"]}, **settings})
+    return render(arguments, "images", **{**facts, "__images_item": {**image, "reference": image["debian"]}, **settings})
 
 
 def test_image_refresh_takes_everything_anew():
     present = {image["debian"]: {"labels": {"webstack.context": image["digest"]}} for image in NAMES.values()}
-    facts = {"image_source": "debian", "images_names": NAMES, "preflight_result": {**HOST, "images": present}}
+    facts = {"image_source": "debian", "_images_names": NAMES, "_preflight_result": {**HOST, "images": present}}
     base = task("images", "base.yml", "Make the Debian base")["when"]
     for refresh, names in ((False, []), (True, ["haproxy", "python", "fe"])):
         missing = render(load("roles/images/vars/main.yml")["__images_missing"], "images", image_refresh=refresh, **facts)
@@ -80,7 +80,7 @@ def test_image_ca_bundle_is_a_secret_of_each_build():
 def names(**settings):
     """Return how the images are called."""
     return render(
-        task("images", "name.yml", "Name the images")["ansible.builtin.set_fact"]["images_names"], "images", **settings
+        task("images", "name.yml", "Name the images")["ansible.builtin.set_fact"]["_images_names"], "images", **settings
     )
 
 
@@ -108,8 +108,8 @@ def test_fe_image_and_be_image_come_before_a_build():
 def test_source_target_says_where_the_code_is_mounted(role, setting, name):
     developer = {"user": "1000:1000", "groups": [], "umask": "0022"}
     start = {"entrypoint": [], "command": ["serve"], "user": ""}
-    facts = {"preflight_result": {**HOST, "developer": developer}, "images_resolved": {"starts": {"fe": start, "be": start}}}
-    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"{role}_volumes"]
+    facts = {"_preflight_result": {**HOST, "developer": developer}, "_images_resolved": {"starts": {"fe": start, "be": start}}}
+    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"_{role}_volumes"]
     source = setting.removesuffix("_target")
     (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})
     assert (mount["source"], mount["target"], mount["read_only"]) == ("/code", "/app", False)
@@ -140,7 +140,7 @@ def test_monitoring_memory_reservation_is_counted():
 
 
 def test_monitoring_grafana_password_is_the_secret_of_grafana():
-    fact = task("monitoring", "main.yml", "Describe monitoring")["ansible.builtin.set_fact"]["monitoring_secrets"]
+    fact = task("monitoring", "main.yml", "Describe monitoring")["ansible.builtin.set_fact"]["_monitoring_secrets"]
     given = {"monitoring_grafana_password": "mine"}
     assert render(fact, "monitoring", **given) == {}
     assert render(fact, "monitoring", **given, monitoring_grafana=True) == {"grafana_password": "mine"}
@@ -156,7 +156,7 @@ def test_swarm_address_is_what_nodes_advertise(name):
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_swarm_encrypted_is_an_option_of_each_network(monkeypatch, encrypted):
     arguments = task("swarm", "networks.yml", "Make the networks between the hosts")["swarm_networks"]
-    facts = {"network_definitions": {"edge": {"internal": False}, "data": {"internal": True}}, "swarm_encrypted": encrypted}
+    facts = {"_network_definitions": {"edge": {"internal": False}, "data": {"internal": True}}, "swarm_encrypted": encrypted}
     parameters = render({**arguments, "stack": "web"}, "swarm", **facts)
     made = {}
 
@@ -187,7 +187,7 @@ def test_swarm_encrypted_needs_a_kernel_that_can_do_it():
 def test_swarm_registry_port_is_published_and_known_to_each_node():
     names = {"certificate": "c", "key": "k", "accounts": "a"}
     facts = {"swarm_registry_port": 5055, "stack_name": "web", "__swarm_registry_names": names}
-    text = render_template("registry.yml.j2", "swarm", **facts, swarm_images={"registry": "registry:2"}, ansible_managed="")
+    text = render_template("registry.yml.j2", "swarm", **facts, _swarm_images={"registry": "registry:2"}, ansible_managed="")
     (port,) = yaml.safe_load(text)["services"]["registry"]["ports"]
     assert (port["published"], port["target"], port["mode"]) == (5055, 5000, "host")
     for name in ("Ask whether the engine knows the registry", "Let the engine know the registry"):

@@ -41,8 +41,8 @@ def image(stack, name, *lines):
     run("docker", "build", "--quiet", "--tag", reference, "-", input=text)
     digest = json.loads(run("docker", "image", "inspect", MYSQL).stdout)[0]["Config"]["Labels"]["webstack.context"]
     run("docker", "build", "--quiet", "--tag", reference, "-", input=f"{text}\nLABEL webstack.context={digest}")
-    images = dict(stack.settings["images_stack"], mysql={"official": "mysql:9.7", "debian": f"mysql:{name}"})
-    return ("-e", json.dumps({"images_stack": images, "image_prefix": "webstack"})), reference
+    images = dict(stack.settings["_images_stack"], mysql={"official": "mysql:9.7", "debian": f"mysql:{name}"})
+    return ("-e", json.dumps({"_images_stack": images, "image_prefix": "webstack"})), reference
 
 
 def test_upgrade_begins_with_a_backup_and_a_trial(older):
