@@ -21,6 +21,14 @@ EXEC = $(COMPOSE) exec $(shell test -t 0 || echo --no-TTY)
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
 
+# Settings are the playbook's: as variables of make nobody would read them.
+READ := VENV PYTHON ARGS SCENARIO CHANGED SERVICE STACK_DIR ROUNDS
+UNREAD := $(foreach name,$(filter-out $(READ),$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
+ifneq ($(strip $(UNREAD)),)
+$(error $(firstword $(UNREAD)) is no variable of this Makefile; give settings to the playbook: \
+make $(or $(firstword $(MAKECMDGOALS)),up) ARGS='$(foreach name,$(UNREAD),-e $(name)=$($(name)))')
+endif
+
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ansible.module_utils
-from ansible import constants as C
+from ansible import constants
 from ansible.executor.task_result import CallbackTaskResult
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.template import Templar
@@ -166,4 +166,4 @@ class CallbackModule(Default):
             failed = [host for host in hosts if stats.failures.get(host)]
             if failed:
                 where = f"{', '.join(failed)}:\n" if several else ""
-                self._display.display(f"{where}{said}", color=C.COLOR_ERROR)
+                self._display.display(f"{where}{said}", color=constants.COLOR_ERROR)
