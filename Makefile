@@ -23,6 +23,14 @@ unexport $(filter BUILDKIT_% BUILDX_% COMPOSE_% DOCKER_API_% DOCKER_BUILDKIT DOC
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
 
+# Settings are the playbook's: as variables of make nobody would read them.
+READ := VENV PYTHON ARGS SCENARIO CHANGED SERVICE STACK_DIR ROUNDS
+UNREAD := $(foreach name,$(filter-out $(READ),$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
+ifneq ($(strip $(UNREAD)),)
+$(error $(firstword $(UNREAD)) is no variable of this Makefile; give settings to the playbook: \
+make $(or $(firstword $(MAKECMDGOALS)),up) ARGS='$(foreach name,$(UNREAD),-e $(name)=$($(name)))')
+endif
+
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 

@@ -124,8 +124,8 @@ def _ordered(leaf: Any, certificates: list[Any]) -> list[Any]:
         names = "; ".join(f"'{item.subject.rfc4514_string()}'" for item in rest)
         raise CertificateError(
             "tls_certificate",
-            f"has a certificate that is not in the chain of '{leaf.subject.rfc4514_string()}': {names}; take it out, or put in"
-            " the one that it issued",
+            f"has a certificate that is not in the chain of '{leaf.subject.rfc4514_string()}': {names}; take it out, or add"
+            " what is missing between them",
         )
     return ordered
 
@@ -141,7 +141,7 @@ def _issued(below: Any, above: Any) -> bool:
 
 def _check_dates(ordered: list[Any]) -> None:
     """Refuse certificates that clients would not accept now; a root in the chain is not looked at by them."""
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     for number, item in enumerate(ordered):
         if number and item.issuer == item.subject:
             continue

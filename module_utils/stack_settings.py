@@ -35,7 +35,7 @@ UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2
 # Settings that are ports of 127.0.0.1.
 MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
 
-# Dictionaries whose missing keys have these values; group_vars shows them. ``check`` of ``lb_timeouts`` is longer in development.
+# Dictionaries whose missing keys have these values; group_vars shows them. ``lb_timeouts.check`` differs in development.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "fe_limits": {"cpus": "1.0", "memory": "256M", "pids": 128},
     "be_limits": {"cpus": "1.0", "memory": "256M", "pids": 128},

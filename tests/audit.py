@@ -108,10 +108,20 @@ def secrets(stack: Stack) -> Iterator[Check]:
     for path in [*paths, stack.directory / "fe-lb/config/tls/site.pem.key"]:
         mode = stat.S_IMODE(path.stat().st_mode)
         yield mode == 0o600, f"only its owner reads {path.relative_to(stack.directory)} (mode {mode:04o})"
-    searched, shown = search(stack, {})
+    options = ("-e", f"stack_name={stack.name}", "--check", "--diff", "-vvv")
+    outputs = {
+        "output of a check": stack.playbook("site.yml", *options, check=False).stdout,
+        "output of a refused run": stack.playbook("site.yml", *options, "-e", "fe_replicas=0", check=False).stdout,
+    }
+    last = outputs["output of a refused run"].splitlines()[-1]
+    yield last.startswith("fe_replicas: 0 replicas cannot serve; "), f"a refused run ends with its sentence: {last}"
+    searched, shown = search(stack, outputs)
     for place in shown:
         yield False, f"shown: {place}"
-    yield searched > 0, f"{searched} places searched for every secret: inspect, logs, processes, files, image layers"
+    yield (
+        searched > 0,
+        f"{searched} places searched for every secret: outputs, inspect, logs, processes, files, image layers",
+    )
 
 
 def shared(stack: Stack) -> Iterator[Check]:

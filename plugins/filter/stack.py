@@ -17,8 +17,7 @@ from ansible.module_utils.common.yaml import yaml_load
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_swarm  # noqa: E402
-from ansible.module_utils import stack_certificates  # noqa: E402
+from ansible.module_utils import stack_certificates, stack_swarm  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import config_tree
+import pytest
 from stack import PROJECT, run
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -28,6 +29,11 @@ def playbook(*arguments):
     return run(PLAYBOOK, *arguments, cwd=PROJECT, env=environment, check=False)
 
 
+def without_make():
+    """Return the environment without what a make that runs the tests has handed down."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 def test_make_alone_lists_all_targets():
     listed = [line.split()[0] for line in run("make", "--no-print-directory", cwd=PROJECT).stdout.splitlines()]
     assert len(listed) == len(set(listed))
@@ -40,9 +46,7 @@ def test_make_up_installs_ansible_into_the_environment_and_deploys(tmp_path):
     calls, python = tmp_path / "calls", tmp_path / "python"
     python.write_text(PYTHON)
     python.chmod(0o755)
-    # Not what a make that runs the tests has handed down.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    environment["CALLS"] = str(calls)
+    environment = {**without_make(), "CALLS": str(calls)}
     command = ["make", "up", f"VENV={tmp_path}/venv", f"PYTHON={python}", "ARGS=-e fe_replicas=5"]
     deploy = "ansible-playbook playbooks/bootstrap.yml playbooks/site.yml -e fe_replicas=5"
     run(*command, cwd=PROJECT, env=environment)
@@ -124,3 +128,25 @@ def test_teardown_keeps_what_opens_the_backups(tmp_path):
     left = {path for path in folder.rglob("*") if path.is_file()}
     # With its mark, so that the next deployment knows the folder.
     assert left - {folder / ".lock", folder / ".run"} == {password, folder / ".webstack.json"}
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [
+        (["up", "fe_replicas=3"], "make up ARGS='-e fe_replicas=3'"),
+        (["check", "http_port=90", "ARGS=-v"], "make check ARGS='-e http_port=90'"),
+        (["stack_name=a"], "make up ARGS='-e stack_name=a'"),
+        (["up", "args=-v"], "args is no variable of this Makefile; "),
+    ],
+)
+def test_setting_as_a_variable_of_make_is_refused_with_the_right_form(given, right):
+    done = run("make", "--dry-run", *given, cwd=PROJECT, env=without_make(), check=False)
+    assert done.returncode
+    assert right in done.stderr
+    assert not done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"^([A-Z_]+) \?= ", MAKEFILE, re.MULTILINE))))
+def test_variables_of_make_are_taken(name):
+    value = "-e fe_replicas=5" if name == "ARGS" else "a"
+    assert run("make", "--dry-run", "help", f"{name}={value}", cwd=PROJECT, env=without_make()).stdout

@@ -11,7 +11,7 @@ from ansible.utils.display import Display
 from hypothesis import given
 from hypothesis import strategies as st
 
-KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIPlantedPlantedPlanted\noAoGCCqGSM49AwEHoUQDQgAE\n-----END EC PRIVATE KEY-----\n"
+KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIPlantedPlanted\noAoGCCqGSM49AwEHoUQDQgAE\n-----END EC PRIVATE KEY-----\n"
 # Variables with a secret in each, and the secret.
 PLANTED = {
     "database_password": ("planted-Database-1", "planted-Database-1"),
@@ -33,6 +33,7 @@ class Screen:
         self.text = ""
 
     def show(self, msg, *_, **__):
+        """Keep a message."""
         self.text += f"{msg}\n"
 
 

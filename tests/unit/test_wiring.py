@@ -108,7 +108,10 @@ def test_fe_image_and_be_image_come_before_a_build():
 def test_source_target_says_where_the_code_is_mounted(role, setting, name):
     developer = {"user": "1000:1000", "groups": [], "umask": "0022"}
     start = {"entrypoint": [], "command": ["serve"], "user": ""}
-    facts = {"_preflight_result": {**HOST, "developer": developer}, "_images_resolved": {"starts": {"fe": start, "be": start}}}
+    facts = {
+        "_preflight_result": {**HOST, "developer": developer},
+        "_images_resolved": {"starts": {"fe": start, "be": start}},
+    }
     fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"_{role}_volumes"]
     source = setting.removesuffix("_target")
     (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})

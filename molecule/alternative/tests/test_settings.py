@@ -129,7 +129,9 @@ def test_edge_adds_and_hides_headers(stack):
     assert headers["X-Frame-Options"] == "DENY"
     # That of the application stays, where it says something itself.
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    # One of the defaults is dropped, the one that is not named stays.
     assert headers["Referrer-Policy"] is None
+    assert headers["X-Content-Type-Options"] == "nosniff"
     assert stack.request().headers["Content-Security-Policy"] == "default-src 'self'; img-src * data:"
 
 
