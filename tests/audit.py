@@ -19,12 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "module_utils"))
-import least_access  # noqa: E402
-import runtime_checks  # noqa: E402
-import stack_haproxy  # noqa: E402
-import yaml  # noqa: E402
-from secret_search import search  # noqa: E402
-from stack import PROJECT, Stack, run  # noqa: E402
+import least_access
+import runtime_checks
+import stack_haproxy
+import yaml
+from secret_search import search
+from stack import PROJECT, Stack, run
 
 Check = tuple[bool, str]
 # From this on a remark of the scanner has to be answered.
