@@ -141,7 +141,7 @@ def _issued(below: Any, above: Any) -> bool:
 
 def _check_dates(ordered: list[Any]) -> None:
     """Refuse certificates that clients would not accept now; a root in the chain is not looked at by them."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.timezone.utc)
     for number, item in enumerate(ordered):
         if number and item.issuer == item.subject:
             continue

@@ -242,7 +242,7 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
 @pytest.mark.parametrize("tier", ["frontend", "backend"])
 def test_init_is_process_1_unless_the_image_brings_one(tier, wanted, entrypoint, command, init):
     page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
+    (part,) = re.findall(rf"{{% if _{tier}_init.*?endif %}}\n", page, re.DOTALL)
     start = {"user": "", "entrypoint": entrypoint, "command": command}
-    rendered = render(trust_as_template(part), tier, **{f"{tier}_init": wanted, f"{tier}_image_start": start})
+    rendered = render(trust_as_template(part), tier, **{f"_{tier}_init": wanted, f"_{tier}_image_start": start})
     assert (yaml.safe_load(rendered or "") == {"init": True}) == init
