@@ -50,9 +50,9 @@ def forever():
         yield b"x" * 65536
 
 
-def drop_by_drop():
+def drop_by_drop(pause):
     waiting = threading.Event()
-    while not waiting.wait(0.05):
+    while not waiting.wait(pause):
         yield b"x"
 
 
@@ -66,10 +66,12 @@ def test_answer_has_an_end_in_size(serve, monkeypatch):
         stack_haproxy.ask(serve(forever), "show info")
 
 
-def test_answer_has_an_end_in_time(serve):
+@pytest.mark.parametrize("pause", [0.05, 0.0002])
+def test_answer_has_an_end_in_time(serve, monkeypatch, pause):
     """Although each part of it comes in time."""
+    monkeypatch.setattr(stack_haproxy, "ANSWER_SIZE", 1 << 16)
     with pytest.raises(TimeoutError):
-        stack_haproxy.ask(serve(drop_by_drop), "show info", timeout=0.3)
+        stack_haproxy.ask(serve(lambda: drop_by_drop(pause)), "show info", timeout=0.3)
 
 
 @pytest.mark.parametrize("kind", ["link", "file", "fifo", "folder", "folder that is a link"])
