@@ -223,6 +223,8 @@ def test_no_secret_is_printed_whoever_prints_it(screen, callback):
         ),
         ("SWMKEY-1-planted", "SWMKEY-********"),
         (f"a\n{KEY}b", "a\n-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\nb"),
+        ('-  {"API_TOKEN": "of \\"before\\"", "A": "b"}', '-  {"API_TOKEN": "********", "A": "b"}'),
+        ('{"DATABASE_PASSWORD_FILE": "/run/x"}', '{"DATABASE_PASSWORD_FILE": "/run/x"}'),
         # Cut off, and in JSON.
         (f"a\n{KEY[:50]}", "a\n-----BEGIN EC PRIVATE KEY-----********"),
         (json.dumps(KEY), '"-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\\n"'),
