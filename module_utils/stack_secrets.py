@@ -15,10 +15,13 @@ ENVIRONMENT = re.compile(r"(?i)environment$")
 # A variable of an environment that is a secret by its name, and a value that looks like one.
 SECRET_KEY = re.compile(r"(?i)pass|secret|token|key|cred|auth|dsn|webhook|salt|jwt|private")
 TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[^\s/.]{16,}|https?://hooks\..*")
-# What is a secret wherever it stands: a private key, what lets a node into a Swarm, user and password of a URL.
+# What is a secret wherever it stands: a private key, what lets a node into a Swarm, user and password of a URL, and a variable
+# of an environment in a Compose file, where a diff has the value of before as well.
 ANYWHERE = re.compile(
     r"(?P<begin>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?P<end>-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?P<swarm>SWM(?:TKN|KEY)-)[\w-]+"
+    r"|(?P<variable>\"[A-Z0-9_]*(?:PASS|SECRET|TOKEN|KEY|CRED|DSN|WEBHOOK|SALT|JWT|PRIVATE)[A-Z0-9_]*(?<!_FILE)\": \")"
+    r"(?:[^\"\\]|\\.)+(?=\")"
     r"|(?P<url>[a-z][a-z0-9+.-]*://)[^\s/@'\"]*:[^\s/@'\"]+(?=@)",
     re.DOTALL,
 )
@@ -74,10 +77,10 @@ class Masks:
         """Return the text without secrets."""
         if self._pattern:
             text = self._pattern.sub(MASK, text)
-        return ANYWHERE.sub(_mask, text) if "-----BEGIN" in text or "SWM" in text or "://" in text else text
+        return ANYWHERE.sub(_mask, text)
 
 
 def _mask(match: re.Match) -> str:
     """Return what takes the place of a secret that is known by its form."""
-    before = match["begin"] or match["swarm"] or match["url"]
+    before = match["begin"] or match["swarm"] or match["variable"] or match["url"]
     return before + MASK + (match["end"] or "")

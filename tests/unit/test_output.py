@@ -4,12 +4,14 @@ import json
 from types import SimpleNamespace
 
 import output
+import preflight_action
 import pytest
 import stack_secrets
 from ansible import context
 from ansible.utils.display import Display
 from hypothesis import given
 from hypothesis import strategies as st
+from stack import PROJECT
 
 KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIPlantedPlanted\noAoGCCqGSM49AwEHoUQDQgAE\n-----END EC PRIVATE KEY-----\n"
 # Variables with a secret in each, and the secret.
@@ -106,6 +108,32 @@ def test_refusal_is_printed_once_and_last(screen, callback, action):
         assert len(screen.text.splitlines()) <= 15
 
 
+def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch):
+    """What -v would print, and what a registered result would keep."""
+    values = {
+        "stack_engine": "swarm",
+        "monitoring_docker_socket": "",
+        "app_mode": "production",
+        "fe_tmpfs": [],
+        "be_tmpfs": [],
+    }
+    checks = preflight_action.stack_checks
+    monkeypatch.setattr(checks, "refusals", lambda *_: (values, []))
+    monkeypatch.setattr(checks, "check_host", lambda *_: SENTENCES.splitlines())
+    monkeypatch.setattr(preflight_action.stack_settings, "mounts", lambda _: [])
+    monkeypatch.setattr(preflight_action.ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(context, "CLIARGS", {})
+    plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)
+    arguments = {"project_dir": "/", "engine_minimum": "25", "compose_minimum": "2"}
+    plugin._task = SimpleNamespace(args=arguments)
+    plugin._execute_module = lambda **_: {"changed": False, "certificate": KEY, "tree": {"a": 1}}
+    assert plugin.run(task_vars={}) == {"failed": True, "msg": SENTENCES}
+
+
+def test_callback_is_that_of_the_checkout():
+    assert "stdout_callback = webstack\n" in (PROJECT / "ansible.cfg").read_text()
+
+
 def test_refusals_of_a_loop_are_all_printed(screen, callback):
     items = [{"msg": f"{place}: not a host of the inventory; correct it.", "failed": True} for place in ("one", "two")]
     for item in items:
@@ -195,6 +223,8 @@ def test_no_secret_is_printed_whoever_prints_it(screen, callback):
         ),
         ("SWMKEY-1-planted", "SWMKEY-********"),
         (f"a\n{KEY}b", "a\n-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\nb"),
+        ('-  {"API_TOKEN": "of \\"before\\"", "A": "b"}', '-  {"API_TOKEN": "********", "A": "b"}'),
+        ('{"DATABASE_PASSWORD_FILE": "/run/x"}', '{"DATABASE_PASSWORD_FILE": "/run/x"}'),
         # Cut off, and in JSON.
         (f"a\n{KEY[:50]}", "a\n-----BEGIN EC PRIVATE KEY-----********"),
         (json.dumps(KEY), '"-----BEGIN EC PRIVATE KEY-----********-----END EC PRIVATE KEY-----\\n"'),
