@@ -15,8 +15,8 @@ ENVIRONMENT = re.compile(r"(?i)environment$")
 # A variable of an environment that is a secret by its name, and a value that looks like one.
 SECRET_KEY = re.compile(r"(?i)pass|secret|token|key|cred|auth|dsn|webhook|salt|jwt|private")
 TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[^\s/.]{16,}|https?://hooks\..*")
-# What is a secret wherever it stands: a private key, what lets a node into a Swarm, user and password of a URL, and a variable
-# of an environment in a Compose file, where a diff has the value of before as well.
+# What is a secret wherever it stands: a private key, what lets a node into a Swarm, user and password of a URL, and a
+# variable of an environment in a Compose file, where a diff has the value of before as well.
 ANYWHERE = re.compile(
     r"(?P<begin>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?P<end>-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?P<swarm>SWM(?:TKN|KEY)-)[\w-]+"
