@@ -15,14 +15,14 @@ ENVIRONMENT = re.compile(r"(?i)environment$")
 # A variable of an environment that is a secret by its name, and a value that looks like one.
 SECRET_KEY = re.compile(r"(?i)pass|secret|token|key|cred|auth|dsn|webhook|salt|jwt|private")
 TOKEN = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[^\s/.]{16,}|https?://hooks\..*")
-# What is a secret wherever it stands: a private key, what lets a node into a Swarm, user and password of a URL, and a variable
-# of an environment in a Compose file, where a diff has the value of before as well.
+# What is a secret wherever it stands: a private key, what lets a node into a Swarm, user and password of a URL, and a
+# variable of an environment in a Compose file, where a diff has the value of before as well.
 ANYWHERE = re.compile(
     r"(?P<begin>-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?P<end>-----END [A-Z ]*PRIVATE KEY-----|\Z)"
     r"|(?P<swarm>SWM(?:TKN|KEY)-)[\w-]+"
     r"|(?P<variable>\"[A-Z0-9_]*(?:PASS|SECRET|TOKEN|KEY|CRED|DSN|WEBHOOK|SALT|JWT|PRIVATE)[A-Z0-9_]*(?<!_FILE)\": \")"
     r"(?:[^\"\\]|\\.)+(?=\")"
-    r"|(?P<url>[a-z][a-z0-9+.-]*://)[^\s/@'\"]*:[^\s/@'\"]+(?=@)",
+    r"|(?P<url>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^\s/@'\"]*:[^\s/@'\"]+(?=@)",
     re.DOTALL,
 )
 # Shorter ones are masked as whole words alone: they are part of many others.
