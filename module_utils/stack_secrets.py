@@ -22,7 +22,7 @@ ANYWHERE = re.compile(
     r"|(?P<swarm>SWM(?:TKN|KEY)-)[\w-]+"
     r"|(?P<variable>\"[A-Z0-9_]*(?:PASS|SECRET|TOKEN|KEY|CRED|DSN|WEBHOOK|SALT|JWT|PRIVATE)[A-Z0-9_]*(?<!_FILE)\": \")"
     r"(?:[^\"\\]|\\.)+(?=\")"
-    r"|(?P<url>[a-z][a-z0-9+.-]*://)[^\s/@'\"]*:[^\s/@'\"]+(?=@)",
+    r"|(?P<url>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^\s/@'\"]*:[^\s/@'\"]+(?=@)",
     re.DOTALL,
 )
 # Shorter ones are masked as whole words alone: they are part of many others.

@@ -252,3 +252,11 @@ def test_any_password_is_masked_in_json_and_text(secret):
         secret.replace("$", "$$"),
     ):
         assert secret not in masks.apply(f"x {text} x") or secret in stack_secrets.MASK
+
+
+def test_masking_takes_time_in_proportion_to_what_is_printed():
+    """Long runs of letters, as in archives that -vvv shows: with retries from each of them these would take hours."""
+    masks = stack_secrets.Masks()
+    masks.add(["correct-horse"])
+    for text in ("x" * 10**6, '"' + "KEY_" * 2000, "A" * 10**6):
+        assert masks.apply(text) == text
