@@ -1,7 +1,8 @@
 """SQL dumps as the database of a stack takes them: wrong ones are told, and what can be made to fit is.
 
 A dump is read as a stream of tokens by the rules of MySQL's manual ("Comments", "String Literals", "mysql Client
-Commands"), in constant memory. Every line stays the same line, so that the number in an error of the server is that of the
+Commands"), in constant memory. It is read on the controller alone, whose Python knows possessive quantifiers: a long
+run is never tried a second time. Every line stays the same line, so that the number in an error of the server is that of the
 user's file.
 """
 
@@ -20,12 +21,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 CHUNK = 2**20
+# Bytes of rows that are matched at a time.
+STEP = 2**15
 # Bytes of a statement that are looked at as a whole; of a longer one the rest is data.
 WHOLE = 4 * 2**20
 # Begins a comment for servers that there are not yet, or for MariaDB.
 LATER = re.compile(rb"/\*M?!(?:\d{6}|99999)")
 # Tokens at the beginning of a statement with rows that say where the rows go.
-ROWS = 24
+ROWS = 2000
+# Bytes of rows after which a statement begins anew: the server takes about 40 times as much memory for a statement of many.
+SPLIT = 8 * 2**20
 # Problems of a dump that are told; one is often the cause of all others.
 TOLD = 3
 OWN = ("mysql", "sys", "performance_schema", "information_schema", "ndbinfo")
@@ -61,17 +66,18 @@ class DumpError(Exception):
     """The text says why a dump cannot be read at all."""
 
 
-def _patterns(escapes: bool, ends: bytes) -> tuple[re.Pattern, re.Pattern, dict[bytes, re.Pattern]]:
-    """Return what finds tokens, a long run of rows, and the ends of strings.
+def _patterns(escapes: bool, ends: bytes) -> tuple[re.Pattern, re.Pattern, re.Pattern, dict[bytes, re.Pattern]]:
+    """Return what finds tokens, a long run of what needs no look, whole rows of literals, and the ends of strings.
 
     Args:
         escapes: whether a backslash in a string escapes what follows.
         ends: the first byte of what ends statements.
     """
     inner = {
-        quote: b"[^%b\\\\]*(?:\\\\.[^%b\\\\]*)*" % (quote, quote) if escapes else b"[^%b]*" % quote for quote in (b"'", b'"')
+        quote: b"[^%b\\\\]*+(?:\\\\.[^%b\\\\]*+)*+" % (quote, quote) if escapes else b"[^%b]*+" % quote
+        for quote in (b"'", b'"')
     }
-    inner[b"`"] = b"[^`]*"
+    inner[b"`"] = b"[^`]*+"
     strings = {quote: quote + text + quote for quote, text in inner.items()}
     token = re.compile(
         rb"(?P<space>\s+)"
@@ -84,11 +90,14 @@ def _patterns(escapes: bool, ends: bytes) -> tuple[re.Pattern, re.Pattern, dict[
         re.DOTALL,
     )
     rows = re.compile(
-        rb"(?:[^'\"`#\\/\x00\-%b]+|-(?!-)|/(?!\*)|%b|%b|%b)*"
+        rb"(?:[^'\"`#\\/\x00\-%b]++|-(?!-)|/(?!\*)|%b|%b|%b)*+"
         % (re.escape(ends), strings[b"'"], strings[b'"'], strings[b"`"]),
         re.DOTALL,
     )
-    return token, rows, {quote: re.compile(text + quote, re.DOTALL) for quote, text in inner.items()}
+    whole = re.compile(
+        rb"(?:\s*+\((?:[^'\"`()#\\/\x00\-;]++|-(?!-)|\\N|%b|%b)*+\)\s*+,)*+" % (strings[b"'"], strings[b'"']), re.DOTALL
+    )
+    return token, rows, whole, {quote: re.compile(text + quote, re.DOTALL) for quote, text in inner.items()}
 
 
 class Token:
@@ -142,7 +151,7 @@ class Fitter:
         """Yield the dump as the database takes it."""
         self.source, self.buffer, self.position, self.ended = iter(chunks), b"", 0, False
         self.tokens: list[Token] = []
-        self.size, self.streaming = 0, False
+        self.size, self.streaming, self.again = 0, False, b""
         self.compile()
         self.more()
         while self.position < len(self.buffer) or not self.ended:
@@ -162,7 +171,7 @@ class Fitter:
 
     def compile(self) -> None:
         """Prepare for the present delimiter and mode."""
-        self.token, self.run, self.ends = _patterns(self.escapes, self.delimiter[:1])
+        self.token, self.run, self.whole, self.ends = _patterns(self.escapes, self.delimiter[:1])
 
     def more(self) -> None:
         """Read on."""
@@ -179,6 +188,24 @@ class Fitter:
 
     def rows(self) -> Iterator[bytes]:
         """Yield a long run of what needs no look, up to what does."""
+        while self.again:
+            # In steps, because a long match takes memory for each row; one row may be longer.
+            end = self.whole.match(self.buffer, self.position, self.position + STEP).end()
+            if end == self.position:
+                end = self.whole.match(self.buffer, self.position).end()
+            if end > self.position:
+                self.size += end - self.position
+                yield self.consume(end - 1)
+                comma = self.consume(end)
+                if self.size > SPLIT:
+                    comma, self.size = self.delimiter + b" " + self.again + b" ", 0
+                yield comma
+                continue
+            if self.ended or len(self.buffer) - self.position > CHUNK:
+                # The last row, or one of more than literals.
+                self.again = b""
+            else:
+                self.more()
         end = self.run.match(self.buffer, self.position).end()
         # The rest of a comment's beginning may be in the next chunk.
         if end == len(self.buffer) and not self.ended and self.buffer[end - 1 : end] in (b"-", b"/"):
@@ -263,6 +290,10 @@ class Fitter:
                 self.tokens.insert(-1, Token("end", self.delimiter, token.line))
             yield from self.flush()
             self.streaming = False
+        elif first in ("INSERT", "REPLACE") and token.word in ("VALUES", "VALUE"):
+            plain = all(item.kind != "comment" for item in self.tokens)
+            yield from self.flush()
+            self.again = b" ".join(self.header.split(b"\n")) if plain else b""
         elif self.size > WHOLE or (first in ("INSERT", "REPLACE") and len(self.tokens) > ROWS):
             yield from self.flush()
 
@@ -293,8 +324,9 @@ class Fitter:
                 self.judge(said)
             elif self.tokens[-1].kind == "end":
                 self.tokens.insert(-1, Token("op", NOTHING, self.line))
-            yield b"".join(token.text for token in self.tokens)
-        self.tokens, self.size, self.streaming = [], 0, True
+            self.header = b"".join(token.text for token in self.tokens)
+            yield self.header
+        self.tokens, self.size, self.streaming, self.again = [], 0, True, b""
 
     def finish(self) -> Iterator[bytes]:
         """Yield the last statement, which may lack its end."""

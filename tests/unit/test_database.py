@@ -24,6 +24,10 @@ NAME = "webstack-test-database"
 USER, PASSWORD = "keeper", 'it\'s "a" s$cret'
 SCHEMA = b"CREATE TABLE users (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(80));\n"
 WRITES = 1000
+# A row that is too large for a packet unless dumps are loaded, and as many rows as need all memory in one statement.
+LIMIT = {"database_settings": {"max_allowed_packet": "1M"}}
+MANY_ROW = b"(1,'0123456789012345678901234567890123456')"
+WIDE, MANY = 10_000_000, 1_500_000
 
 
 class Database:
@@ -33,7 +37,7 @@ class Database:
         self.folder, self.password = folder, PASSWORD
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
-        for file in render(load("roles/database/vars/main.yml")["__database_files"], "database"):
+        for file in render(load("roles/database/vars/main.yml")["__database_files"], "database", **LIMIT):
             path = folder / file["path"]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(file.get("content", PASSWORD if "database_password" in file["path"] else "another"))
@@ -113,7 +117,8 @@ def test_a_dump_loads_whatever_another_server_has_written_into_it(database):
         + SCHEMA
         + b"SET NAMES utf8mb4;",
         wide="\ufeffINSERT INTO users (name) VALUES ('Zoë');\r\n".encode("utf-16-le"),
-        large=b"CREATE TABLE files (content LONGBLOB);\nINSERT INTO files VALUES ('" + b"x" * 70_000_000 + b"');",
+        large=b"CREATE TABLE files (content LONGBLOB);\nINSERT INTO files VALUES ('" + b"x" * WIDE + b"');",
+        many=b"CREATE TABLE many (a INT, b CHAR(40));\nINSERT INTO many VALUES " + b",".join([MANY_ROW] * MANY) + b";",
         foreign=(
             b"/*M!999999\\- enable the sandbox mode */ \n/*M!100616 SET NOTE_VERBOSITY=0 */;\n"
             b"SET @@GLOBAL.GTID_PURGED='x:1';\n"
@@ -126,7 +131,8 @@ def test_a_dump_loads_whatever_another_server_has_written_into_it(database):
     )
     database.ready()
     assert [row[0] for row in database.query("SELECT name FROM people ORDER BY id")] == ["Zoë", "a\r\nb", "USE mysql;"]
-    assert database.query("SELECT LENGTH(content) FROM files") == ((70_000_000,),)
+    assert database.query("SELECT LENGTH(content) FROM files") == ((WIDE,),)
+    assert database.query("SELECT COUNT(*) FROM many") == ((MANY,),)
     assert database.query(
         "SELECT default_character_set_name FROM information_schema.schemata WHERE schema_name = 'app'"
     ) == (("latin1",),)

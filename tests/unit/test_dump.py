@@ -177,6 +177,24 @@ def test_what_is_for_mariadb_alone_is_left_out_and_lines_stay(tmp_path):
         assert result.endswith(b"SELECT 1;")
 
 
+def test_a_statement_of_many_rows_is_split_where_a_row_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(stack_dump, "SPLIT", 300)
+    monkeypatch.setattr(stack_dump, "CHUNK", 100)
+    rows = [b"(%d,-1,'a),(b;',NULL,\\N, \"x\")" % number for number in range(400)]
+    result, problems, _ = fitted(b"INSERT INTO `t`\n(a, b) VALUES " + b",".join(rows) + b";\nUSE mysql;", tmp_path)
+    assert problems[0].startswith(f"database_dumps: {tmp_path}/x.sql, line 3: ")
+    pieces = result.removesuffix(b";\nUSE mysql;").split(b"; INSERT INTO `t` (a, b) VALUES ")
+    assert len(pieces) > 1
+    pieces[0] = pieces[0].removeprefix(b"INSERT INTO `t`\n(a, b) VALUES ")
+    assert b",".join(pieces) == b",".join(rows)
+    # What is more than literals is left alone: the end of a row is not sure there.
+    for odd in (
+        b"INSERT INTO t VALUES " + b",".join([b"(POINT(1,2),(3))"] * 99),
+        b"INSERT INTO t -- c\nVALUES " + b",".join(rows),
+    ):
+        assert fitted(odd + b";", tmp_path) == (odd + b";", [], [])
+
+
 def zstd(text):
     return subprocess.run(["zstd", "--stdout"], input=text, capture_output=True, check=True).stdout
 

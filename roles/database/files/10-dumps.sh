@@ -36,6 +36,9 @@ stack_load_dumps() {
             gunzip --stdout "$dump" | stack_sql --init-command='SET SESSION sql_log_bin = 0' --database="$name"
         } 2>&1 >/dev/null); then
             errors=$(printf '%s\n' "$errors" | grep --text --max-count=1 '^ERROR' || printf '%s\n' "$errors" | tail -n 1)
+            case $errors in
+                *Killed* | *'Lost connection'*) errors+=' (is database_limits.memory enough for its largest row, ten times?)' ;;
+            esac
             errors="database_dumps: $file cannot be loaded: $errors; correct the dump and run the playbook again."
             printf '%s\n' "$errors" >"$STACK_MARKER"
             mysql_error "$errors"
