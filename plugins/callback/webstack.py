@@ -88,7 +88,8 @@ class CallbackModule(Default):
     def _learn(self, variables: dict[str, Any], loader: Any) -> None:
         """Mask the secrets among variables from now on."""
         templar = Templar(loader, variables)
-        for name in filter(stack_secrets.is_secret, variables):
+        # Inner ones repeat those that are given.
+        for name in (name for name in variables if name[:1] != "_" and stack_secrets.is_secret(name)):
             # What is not defined yet is no secret that somebody has given.
             with contextlib.suppress(Exception):
                 self._masks.add(stack_secrets.secret_values(name, templar.template(variables[name])))
