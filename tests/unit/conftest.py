@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import ansible.module_utils
+import pytest
 from hypothesis import settings
 
 # How long an example takes says nothing on a machine that does other things as well.
@@ -27,3 +28,8 @@ for name, path in PLUGINS.items():
     specification = importlib.util.spec_from_file_location(name, PROJECT / path)
     sys.modules[name] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(sys.modules[name])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the marker of tests that need minutes, which make test leaves out."""
+    config.addinivalue_line("markers", "long: left out of the gate (make test), part of make test-all")

@@ -233,6 +233,7 @@ def engine_with_a_repository(database):
     shutil.rmtree(folder / "backups", ignore_errors=True)
 
 
+@pytest.mark.long
 def test_no_acknowledged_row_is_lost_by_a_backup_a_rotation_an_upgrade_or_a_restore(database, engine):
     with written(database) as during_backup:
         backup.take(engine, print)

@@ -100,6 +100,9 @@ import os, pathlib, signal, sys, time
 sys.path.insert(0, sys.argv[2])
 import stack_run
 stack_run.RENEWAL = stack_run.LOOK = 0.1
+# Whoever has started the tests may ignore them.
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 folder = pathlib.Path(sys.argv[1])
 main = os.getpid()
 if not os.fork():

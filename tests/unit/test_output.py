@@ -125,7 +125,7 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
     monkeypatch.setattr(context, "CLIARGS", {})
     plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)
     arguments = {"project_dir": "/", "engine_minimum": "25", "compose_minimum": "2"}
-    plugin._task = SimpleNamespace(args=arguments)
+    plugin._task = SimpleNamespace(args=arguments, check_mode=True)
     plugin._execute_module = lambda **_: {"changed": False, "certificate": KEY, "tree": {"a": 1}}
     assert plugin.run(task_vars={}) == {"failed": True, "msg": SENTENCES}
 

@@ -70,9 +70,7 @@ def settings(stack):
 
 def brought(stack):
     """Return the folder with the application and the certificate that can be edited."""
-    return Path(
-        stack.settings["fe_source"].replace("{{ stack_dir }}", str(stack.directory)).replace("{{ stack_name }}", stack.name)
-    ).parent
+    return Path(stack.settings["fe_source"].replace("{{ stack_name }}", stack.name)).parent
 
 
 def filled(value, stack):

@@ -6,6 +6,7 @@ RELEASES says how many; a week of one each hour is 168.
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import docker
 import pytest
@@ -51,7 +52,8 @@ def usage(stack):
 def release_after_release(stack):
     bound = build_cache()
     settings = {"stack_releases_kept": KEPT, "image_build_cache": str(max(bound, 1)), "bind_address": stack.address}
-    source, recipe = stack.directory / "brought/fe/app/static/release.bin", stack.directory / "brought/fe/Dockerfile"
+    code = Path(f"/var/tmp/{stack.name}-brought/fe")  # noqa: S108 (the inventory's)
+    source, recipe = code / "app/static/release.bin", code / "Dockerfile"
     found, seen, before = [], set(), recipe.read_text()
     # Each replica gets one without a name.
     recipe.write_text(before + "VOLUME /var/lib/leftover\n")
