@@ -116,6 +116,7 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
         "app_mode": "production",
         "fe_tmpfs": [],
         "be_tmpfs": [],
+        "backup_repository": "",
     }
     checks = preflight_action.stack_checks
     monkeypatch.setattr(checks, "refusals", lambda *_: (values, []))
@@ -126,7 +127,7 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
     plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)
     arguments = {"project_dir": "/", "engine_minimum": "25", "compose_minimum": "2"}
     plugin._task = SimpleNamespace(args=arguments, check_mode=True)
-    plugin._execute_module = lambda **_: {"changed": False, "certificate": KEY, "tree": {"a": 1}}
+    plugin._execute_module = lambda **_: {"changed": False, "certificate": KEY, "lock": {"other": {}, "new": False}}
     assert plugin.run(task_vars={}) == {"failed": True, "msg": SENTENCES}
 
 
