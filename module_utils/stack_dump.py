@@ -30,7 +30,7 @@ LATER = re.compile(rb"/\*M?!(?:\d{6}|99999)")
 # Tokens at the beginning of a statement with rows that say where the rows go.
 ROWS = 2000
 # Bytes of rows after which a statement begins anew: the server takes about 40 times as much memory for a statement of many.
-SPLIT = 8 * 2**20
+SPLIT = 2**20
 # Problems of a dump that are told; one is often the cause of all others.
 TOLD = 3
 OWN = ("mysql", "sys", "performance_schema", "information_schema", "ndbinfo")
