@@ -151,6 +151,8 @@ class Fitter:
         """Yield the dump as the database takes it."""
         self.source, self.buffer, self.position, self.ended = iter(chunks), b"", 0, False
         self.tokens: list[Token] = []
+        # Those of them that say something.
+        self.said: list[Token] = []
         self.size, self.streaming, self.again = 0, False, b""
         self.compile()
         self.more()
@@ -277,14 +279,20 @@ class Fitter:
             yield token.text
             self.streaming = token.kind != "end"
             return
-        said = self.said()
-        first = said[0].word if said else token.word if token.kind == "word" else ""
-        if first == "DELIMITER" and not said:
+        if not self.tokens and token.kind in ("space", "comment", "blank"):
+            # Before a statement, however much of it there is.
+            yield token.text
+            return
+        first = self.said[0].word if self.said else token.word if token.kind == "word" else ""
+        if first == "DELIMITER" and not self.said:
             yield from self.redefine(token)
             return
+        named = len(self.said) > 1
         self.tokens.append(token)
+        if token.kind in ("word", "name", "string", "op"):
+            self.said.append(token)
         self.size += len(token.text)
-        if token.kind == "end" or (first == "USE" and len(said) > 1 and token.kind == "space" and b"\n" in token.text):
+        if token.kind == "end" or (first == "USE" and named and token.kind == "space" and b"\n" in token.text):
             if token.kind != "end":
                 # The client takes the line for the statement.
                 self.tokens.insert(-1, Token("end", self.delimiter, token.line))
@@ -305,7 +313,7 @@ class Fitter:
         line = self.consume(end if end >= 0 else len(self.buffer))
         words = line.split()
         yield from (item.text for item in self.tokens)
-        self.tokens, self.size = [], 0
+        self.tokens, self.said, self.size = [], [], 0
         if not words:
             self.wrong(token.line, "DELIMITER names none")
             return
@@ -313,20 +321,16 @@ class Fitter:
         self.compile()
         yield b"DELIMITER " + words[0]
 
-    def said(self) -> list[Token]:
-        """Return the tokens of the statement that say something."""
-        return [token for token in self.tokens if token.kind in ("word", "name", "string", "op")]
-
     def flush(self) -> Iterator[bytes]:
         """Yield the statement, judged; what follows of it is not looked at."""
         if self.tokens:
-            if said := self.said():
-                self.judge(said)
+            if self.said:
+                self.judge(self.said)
             elif self.tokens[-1].kind == "end":
                 self.tokens.insert(-1, Token("op", NOTHING, self.line))
             self.header = b"".join(token.text for token in self.tokens)
             yield self.header
-        self.tokens, self.size, self.streaming, self.again = [], 0, True, b""
+        self.tokens, self.said, self.size, self.streaming, self.again = [], [], 0, True, b""
 
     def finish(self) -> Iterator[bytes]:
         """Yield the last statement, which may lack its end."""

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import subprocess
+import time
 
 import pytest
 import stack_dump
@@ -227,3 +228,19 @@ def test_texts_are_never_taken_for_statements_wherever_a_chunk_ends(texts, size)
         assert fitted == whole
         assert len(fitter.problems) == problems
         assert not problems or fitter.problems[0][0] == dump.count(b"\n") + 1
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"-- a comment\n", b"/* one */ ", b"\n \n", b";\n", b"+ 1 ", b"'a' ", b"`a`, ", b"(1,2),", b"(NOW()),", b"SELECT 1;\n"],
+)
+@pytest.mark.parametrize("before", [b"", b"UPDATE t SET a = 1 ", b"INSERT INTO t VALUES "])
+def test_reading_takes_time_in_proportion_and_what_follows_is_judged(before, piece, tmp_path):
+    seconds = []
+    for number in (2_000, 16_000):
+        begin = time.process_time()
+        _, problems, _ = fitted(before + piece * number + b"\n;USE mysql;", tmp_path)
+        seconds.append(time.process_time() - begin)
+        assert "it uses mysql" in "".join(problems)
+    # Eight times as much; were it looked at anew with each piece, it would take 64 times as long.
+    assert seconds[1] < 25 * max(seconds[0], 0.01)
