@@ -24,14 +24,18 @@ RUNTIME = (
     "watchdog/events.jsonl",
     "watchdog/errors.log",
     "backup/.lock",
-    "backup/backup.log",
-    "backup/logs.log",
+    "backup/*.log",
+    "backup/status.json",
+    "container-exporter/backup.json",
+    ".preview-*.yml",
 )
 # Folders in which all is the project's: sockets, caches, compiled programs.
 WHOLE = (
     "fe-lb/run",
     "be-lb/run",
     "backup/cache",
+    # Of a run that was killed; there are secrets in it.
+    ".staged-*",
     "watchdog/__pycache__",
     "backup/__pycache__",
     "backup/recovery/__pycache__",
@@ -170,7 +174,8 @@ def written(root: Path) -> tuple[list[Path], list[Path]]:
     real = root.resolve()
     own = [path for path in found if path.parent.resolve() == real / path.parent.relative_to(root)]
     files = [path for path in own if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
-    whole = [root / name for name in WHOLE if (root / name).is_dir() and (root / name).resolve() == real / name]
+    folders = [path for pattern in WHOLE for path in root.glob(pattern)]
+    whole = [path for path in folders if path.is_dir() and path.resolve() == real / path.relative_to(root)]
     return sorted(path for path in files if not str(path.relative_to(root)).startswith(SPARED)), whole
 
 

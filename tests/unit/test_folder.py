@@ -209,9 +209,17 @@ def test_record_that_differs_is_looked_at(tmp_path, change):
     assert not config_tree_action.as_wanted({**arguments, **change})
 
 
+# What the watchdog, rollouts, rotations and backups write; whoever adds a file to one of them adds it here as well.
+PROGRAMS = [
+    *(".lock", "watchdog/.lock", "watchdog/events.jsonl", "watchdog/errors.log", "secrets/rotation.json"),
+    *("backup/.lock", "backup/status.json", "backup/backup.log", "backup/server.log", "backup/recipient.log"),
+    *("container-exporter/backup.json", ".preview-1x.yml", ".staged-1x/secrets/db/database_password"),
+]
+
+
 def runtime(root):
     """Make what programs write beside the rendered files."""
-    for name in ("db/dumps/000-a.sql", "rollout.log", "releases/index.json", "releases/3/docker-compose.yml", ".lock"):
+    for name in ("db/dumps/000-a.sql", "rollout.log", "releases/index.json", "releases/3/docker-compose.yml", *PROGRAMS):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     for name in ("fe-lb/run", "backup/cache/ab"):
