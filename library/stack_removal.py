@@ -94,6 +94,17 @@ def of_project(name: str) -> list[dict]:
     return read_list(docker("ps", "--all", "--no-trunc", "--format", "{{json .}}", label))
 
 
+def own(name: str, kind: str, column: str, *options: str) -> list[str]:
+    """Return id or name (``column``) of the project's networks or volumes."""
+    listed = owned(docker(kind, "ls", *options, "--format", OWNER.format(column)), name)[0]
+    return [item["id"] for item in listed if item["project"] == name]
+
+
+def own_networks(name: str) -> list[str]:
+    """Return the ids of the project's networks."""
+    return own(name, "network", "ID", "--no-trunc")
+
+
 def check(name: str, path: Path) -> list[dict]:
     """Return the containers of the project.
 
@@ -133,10 +144,8 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
         OSError: a file cannot be removed.
     """
     containers, root = check(name, path), path.resolve()
-    networks = owned(docker("network", "ls", "--no-trunc", "--format", OWNER.format("ID")), name)[0]
-    volumes = owned(docker("volume", "ls", "--format", OWNER.format("Name")), name)[0] if data else []
-    networks = [item["id"] for item in networks if item["project"] == name]
-    volumes = [item["name"] for item in volumes if item["project"] == name]
+    networks = own_networks(name)
+    volumes = own(name, "volume", "Name") if data else []
     images = own_images(name) if data else []
     files, whole = written(root) if data and root.is_dir() else ([], [])
     removed = [f"container {container['name']}" for container in containers] + [f"network {item}" for item in networks]
@@ -152,8 +161,7 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
         if left := [container["id"] for container in of_project(name)]:
             docker("stop", *left)
             docker("rm", "--force", "--volumes", *left)
-        left = owned(docker("network", "ls", "--no-trunc", "--format", OWNER.format("ID")), name)[0]
-        if left := [item["id"] for item in left if item["project"] == name]:
+        if left := own_networks(name):
             docker("network", "rm", *left)
         if volumes:
             docker("volume", "rm", *volumes)

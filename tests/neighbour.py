@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+
+from stack import run
 
 NAME = "neighbour"
 # As the tests' own platform builds it.
@@ -27,16 +27,6 @@ networks: {{inner: }}
 """
 
 
-def call(*argv: str, text: str = "") -> str:
-    """Run a command with an environment that says nothing of Compose; return what it printed.
-
-    Raises:
-        CalledProcessError: the command failed.
-    """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE_")}
-    return subprocess.run(argv, env=environment, input=text, capture_output=True, text=True, check=True).stdout
-
-
 def start() -> dict[str, object]:
     """Start the project, which stores something in its volume; return its state."""
     compose("up", "--detach", "--wait")
@@ -46,7 +36,7 @@ def start() -> dict[str, object]:
 
 def compose(*argv: str) -> str:
     """Run Compose on the project; return what it printed."""
-    return call("docker", "compose", "--project-name", NAME, "--file", "-", *argv, text=PROJECT)
+    return run("docker", "compose", "--project-name", NAME, "--file", "-", *argv, input=PROJECT).stdout
 
 
 def state() -> dict[str, object]:
@@ -57,8 +47,8 @@ def state() -> dict[str, object]:
     own = f"label=com.docker.compose.project={NAME}"
     found: dict[str, object] = {}
     for kind, key in (("container", "Id"), ("volume", "CreatedAt"), ("network", "Id")):
-        listed = call("docker", kind, "ls", *(["--all"] if kind == "container" else []), "--quiet", "--filter", own)
-        items = json.loads(call("docker", kind, "inspect", *listed.split())) if listed else []
+        listed = run("docker", kind, "ls", *(["--all"] if kind == "container" else []), "--quiet", "--filter", own).stdout
+        items = json.loads(run("docker", kind, "inspect", *listed.split()).stdout) if listed else []
         found[kind] = sorted((item["Name"], item[key], item.get("State", {}).get("StartedAt", "")) for item in items)
     found["stored"] = compose("exec", "--no-TTY", "app", "cat", "/data/file") if found["container"] else ""
     return found

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import ansible.module_utils
-import pytest
 from hypothesis import settings
 
 # How long an example takes says nothing on a machine that does other things as well.
@@ -16,6 +15,7 @@ PROJECT = Path(__file__).parents[2]
 ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
 FOLDERS = ("library", "module_utils", "tests", "files/images/monitoring", "roles/watchdog/files", "roles/backup/files")
 sys.path[:0] = [str(PROJECT / folder) for folder in FOLDERS]
+from stack import pytest_configure  # noqa: E402, F401 (the markers)
 
 # Plugins have names that others have too, so they are loaded under ones of their own.
 PLUGINS = {
@@ -28,8 +28,3 @@ for name, path in PLUGINS.items():
     specification = importlib.util.spec_from_file_location(name, PROJECT / path)
     sys.modules[name] = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(sys.modules[name])
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of the marker of tests that need minutes, which make test leaves out."""
-    config.addinivalue_line("markers", "long: left out of the gate (make test), part of make test-all")
