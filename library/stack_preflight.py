@@ -62,6 +62,11 @@ options:
     type: list
     elements: str
     default: []
+  names:
+    description: Names of networks and volumes of a stack, without its own, found out by the action plugin.
+    type: list
+    elements: str
+    default: []
   ports:
     description: Ports of the host to be published, found out by the action plugin.
     type: list
@@ -540,6 +545,7 @@ def main() -> None:
             "changes_containers": {"type": "bool", "default": True},
             "run": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
+            "names": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
             "ports": {"type": "list", "elements": "dict", "default": []},
@@ -615,9 +621,9 @@ def examine(parameters: dict) -> dict:
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
 
-    labelled, foreign_networks = owned(ask("networks"), name)
+    labelled, foreign_networks = owned(ask("networks"), name, parameters["names"])
     networks = [item["id"] for item in labelled if item["project"] == name]
-    volumes, foreign_volumes = owned(ask("volumes"), name)
+    volumes, foreign_volumes = owned(ask("volumes"), name, parameters["names"])
     if networks:
         commands.start("network details", "docker", "network", "inspect", *networks)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 # What the engine tells of a network or volume: its id, its name, and whose it is.
@@ -12,24 +13,6 @@ OWNER = (
     '{{{{json .{0}}}}},{{{{json .Name}}}},{{{{json (.Label "com.docker.compose.project")}}}},'
     '{{{{json (.Label "com.docker.stack.namespace")}}}},{{{{json (.Label "webstack.recovery")}}}}'
 )
-# Networks and volumes of the template, without the stack's name.
-NAMES = (
-    *(
-        "database",
-        "metrics",
-        "grafana",
-        "alerts",
-        "edge",
-        "frontend",
-        "middle",
-        "backend",
-        "data",
-        "db-exporter",
-        "monitoring",
-    ),
-    *("fe-lb-metrics", "be-lb-metrics", "db-metrics", "container-metrics", "docker-api"),
-)
-
 # Exit code of the database's start.sh if its data is incomplete (EX_CONFIG of sysexits.h).
 HOPELESS = 78
 
@@ -99,14 +82,20 @@ def read_published(output: str) -> list[dict]:
     return found
 
 
-def owned(output: str, stack: str) -> tuple[list[dict], list[dict]]:
-    """Return id, name and project of the networks or volumes of a stack, and of those that only have names like them."""
+def owned(output: str, stack: str, names: Collection[str] = ()) -> tuple[list[dict], list[dict]]:
+    """Return id, name and project of the networks or volumes of a stack, and of those that only have names like them.
+
+    Args:
+        output: of the engine's list in the format ``OWNER``.
+        stack: its name.
+        names: of networks and volumes that a stack may have, without its own name.
+    """
     own, foreign = [], []
     for line in output.splitlines():
         identity, name, *owners = (json.loads(f"[{line}]") + [""] * 5)[:5]
         if stack in owners:
             own.append({"id": identity, "name": name, "project": owners[0]})
-        elif name.removeprefix(f"{stack}_") in NAMES and name.startswith(f"{stack}_"):
+        elif name in {f"{stack}_{item}" for item in names}:
             foreign.append({"id": identity, "name": name, "project": owners[0]})
     return own, foreign
 

@@ -145,6 +145,12 @@ def networks_of(project: Path) -> list[str]:
     return [*wiring["_network_application"], *wiring["_network_monitoring"], "alerts"]
 
 
+def volumes_of(project: Path) -> list[str]:
+    """Return the name of each volume that a deployment may have, from the template."""
+    template = (project / "docker-compose.yml.j2").read_text(encoding="utf-8")
+    return re.findall(r"^  ([a-z]+):$", template.partition("\nvolumes:\n")[2].partition("\n\n")[0], re.MULTILINE)
+
+
 def known_names(project: Path) -> set[str]:
     """Return every variable that the project reads: settings, role options, and what wiring refers to."""
     names = set(read_settings(project))

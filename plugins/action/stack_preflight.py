@@ -56,6 +56,7 @@ class ActionModule(ActionBase):
             for name, address, protocol in published
         ]
         arguments["docker_socket"] = values["monitoring_docker_socket"]
+        arguments["names"] = [*stack_settings.networks_of(project), *stack_settings.volumes_of(project)]
         repository = values["backup_repository"]
         arguments["backup_repository"] = repository if repository.startswith(("/", "~")) else ""
         arguments["development"] = values["app_mode"] == "development"

@@ -10,6 +10,7 @@ import pytest
 import stack_folder
 import stack_preflight
 import stack_removal
+import stack_settings
 from wiring import PROJECT
 
 STATE = {"image_source": "debian", "certificate": "generated", "tiers": {}}
@@ -391,6 +392,7 @@ def examine(tmp_path, **more):
     """Return what the preflight finds on a host with the fake engine."""
     rest = {"docker_socket": "", "development": False, "ports": [], "mounts": [], "tmpfs": [], "images": ["a:1"]}
     rest |= {"project_dir": str(PROJECT), "stack_engine": "compose", "stack_name": "web", "backup_repository": ""}
+    rest["names"] = [*stack_settings.networks_of(PROJECT), *stack_settings.volumes_of(PROJECT)]
     return stack_preflight.examine({**rest, "stack_dir": str(tmp_path / "tree"), **more})
 
 

@@ -125,7 +125,7 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
     monkeypatch.setattr(preflight_action.ActionBase, "run", lambda *_: {})
     monkeypatch.setattr(context, "CLIARGS", {})
     plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)
-    arguments = {"project_dir": "/", "engine_minimum": "25", "compose_minimum": "2"}
+    arguments = {"project_dir": str(PROJECT), "engine_minimum": "25", "compose_minimum": "2"}
     plugin._task = SimpleNamespace(args=arguments, check_mode=True)
     plugin._execute_module = lambda **_: {"changed": False, "certificate": KEY, "lock": {"other": {}, "new": False}}
     assert plugin.run(task_vars={}) == {"failed": True, "msg": SENTENCES}
