@@ -21,7 +21,8 @@ class Sources:
 
     def __init__(self, read: Callable[[str], str], options: Iterable[str] = ()) -> None:
         self._read = read
-        self._options = list(options)
+        # Of the very type: YAML's fast reader takes no string that Ansible has marked.
+        self._options = [str(option) for option in options]
         self._scalars: dict[str | None, list[dict[tuple[int, int], str]]] = {}
 
     def written(self, value: Any, key: Any = None) -> str | None:

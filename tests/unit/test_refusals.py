@@ -18,7 +18,7 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.utils.yaml import from_yaml as from_text
 from ansible.plugins.loader import init_plugin_loader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -724,7 +724,8 @@ def written(project, tmp_path):
             given = from_text(Origin(description="<CLI option '-e'>", line_num=1, col_num=1).tag(text))
         else:
             given = project.loader.load_from_file(str(path), cache="none", trusted_as_template=True)
-        sources = stack_written.Sources(lambda name: Path(name).read_text(), ["x=1", text])
+        # Marked, as Ansible has what stands on its command line.
+        sources = stack_written.Sources(lambda name: Path(name).read_text(), ["x=1", trust_as_template(text)])
         variables, templar = {**project.variables, **given}, project.templar(given)
         values, sentences = checks.refusals(set(variables), lambda name: templar.template(variables[name]), PROJECT, sources)
         return values, sentences
