@@ -14,7 +14,10 @@ from ansible.plugins.action import ActionBase
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_dump  # noqa: E402
+try:
+    from ansible.module_utils import stack_dump
+except ImportError as error:
+    stack_dump, MISSING = None, error.name
 
 
 class ActionModule(ActionBase):
@@ -27,6 +30,12 @@ class ActionModule(ActionBase):
         path = None if self._task.check_mode else arguments.get("path")
         result.update(changed=False, notes=[])
         problems = []
+        if arguments["dumps"] and stack_dump is None:
+            return result | {
+                "failed": True,
+                "msg": f"database_dumps: reading dumps needs the Python package {MISSING} on this machine; run"
+                " `pip install --requirement requirements.txt` with the Python of Ansible.",
+            }
         with tempfile.TemporaryDirectory(dir=constants.DEFAULT_LOCAL_TMP) as folder:
             for index, name in enumerate(arguments["dumps"]):
                 dump = Path(arguments["project_dir"]) / Path(name).expanduser()
