@@ -550,7 +550,7 @@ def test_server_is_found_and_left_within_two_seconds(plain):
     with server(plain, "d"):
         wait_until(lambda: "d" in known(plain), DISCOVERY)
         address = addresses(f"{NAME}-d")["frontend"]
-        assert slots("fe")[address].startswith("UP")
+        assert address in slots("fe")
     # A health check alone would leave it there, as a server that is down.
     wait_until(lambda: address not in slots("fe"), DISCOVERY)
     wait_until(lambda: known(plain) == {"a", "b"}, 10)
