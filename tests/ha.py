@@ -22,7 +22,7 @@ from stack import GATE, PROJECT, Stack, run, wait_until
 from stack_haproxy import Server, ask, read_servers, read_sessions
 from stack_process import family
 
-# Requests per second, a multiple of 20 (LOAD_RATE=40: fewer), and those beside them that take long.
+# Requests per second, a multiple of 20 or fewer (LOAD_RATE=10), and those beside them that take long.
 RATE = int(os.environ.get("LOAD_RATE", "200"))
 SLOW_RATE = 25
 SLOW_PATH = "/?delay=5"

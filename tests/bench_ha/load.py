@@ -27,9 +27,12 @@ from geventhttpclient.connectionpool import ConnectionPool  # noqa: E402
 from locust import FastHttpUser, task  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
+# By https or http, on kept connections or on new ones.
+KINDS = 4
 COLUMNS = ("start", "kind", "status", "milliseconds", "error")
-# Seconds between two requests of a client, and how many of them may wait for an answer at a time.
+# Seconds between two requests of a client, longer where fewer than one client of each kind would be enough.
 PERIOD = 0.2
+# How many requests of a client may wait for an answer at a time.
 CONCURRENCY = 300
 # Seconds after which a kept connection is not used again, well before the edge closes it (`lb_timeouts.http_keep_alive`):
 # a request that crosses the closing gets no answer, of which HTTP leaves it to clients to send it again.
@@ -46,6 +49,7 @@ class Client(FastHttpUser):
     headers: ClassVar[dict[str, str]] = {}
     method = "GET"
     path = "/"
+    period = PERIOD
     offsets: Iterator[float]
     stopped = gevent.event.Event()
 
@@ -62,7 +66,7 @@ class Client(FastHttpUser):
     def wait_time(self) -> float:
         """Return the seconds until the next request is due; never late for good after a pause."""
         now = time.time() - self.offset
-        return (round(now / PERIOD) + 1) * PERIOD - now
+        return (round(now / self.period) + 1) * self.period - now
 
     @task
     def tick(self) -> None:
@@ -85,10 +89,11 @@ def forget_idle(pool: ConnectionPool) -> None:
     pool._is_socket_alive = lambda sock: time.monotonic() - returned[sock] < IDLE and alive(sock)
 
 
-def kinds(http: str, https: str, method: str, path: str, clients: int) -> list[type[Client]]:
-    """Return a class of clients for each kind of connection."""
+def kinds(http: str, https: str, method: str, path: str, clients: int, period: float) -> list[type[Client]]:
+    """Return a class of clients for each kind of connection; each client sends a request in so many seconds."""
     closing = {"Connection": "close"}
-    common = {"method": method, "path": path, "offsets": (number / clients * PERIOD for number in itertools.count())}
+    offsets = (number / clients * period for number in itertools.count())
+    common = {"method": method, "path": path, "period": period, "offsets": offsets}
     return [
         type(f"{scheme} {name}", (Client,), {"host": base, "headers": headers, **common})
         for scheme, base in (("https", https), ("http", http))
@@ -101,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("http", help="base of the requests by http")
     parser.add_argument("https", help="base of the requests by https")
-    parser.add_argument("--rate", type=int, required=True, help="requests per second, a multiple of 20")
+    parser.add_argument("--rate", type=int, required=True, help="requests per second: a multiple of 20, or fewer than 20")
     parser.add_argument("--method", default="GET", help="how it is asked for")
     parser.add_argument("--path", default="/", help="what is asked for")
     arguments = parser.parse_args()
@@ -112,8 +117,9 @@ def main() -> None:
         status = getattr(response, "status_code", 0) or 0
         rows.writerow((f"{start_time:.6f}", name, status, f"{response_time:.3f}", str(exception or "").splitlines()[:1]))
 
-    clients = round(arguments.rate * PERIOD)
-    environment = Environment(user_classes=kinds(arguments.http, arguments.https, arguments.method, arguments.path, clients))
+    clients = max(KINDS, round(arguments.rate * PERIOD))
+    chosen = (arguments.http, arguments.https, arguments.method, arguments.path)
+    environment = Environment(user_classes=kinds(*chosen, clients, clients / arguments.rate))
     environment.events.request.add_listener(write)
     runner = environment.create_local_runner()
     runner.start(clients, spawn_rate=100)
