@@ -87,7 +87,10 @@ def test_render_needs_no_engine_and_shows_no_secret(stack, tmp_path):
 def test_volume_that_is_empty_gets_the_dumps(stack):
     stack.playbook("teardown.yml", "-e", "remove_data=false")
     run("docker", "volume", "rm", f"{stack.name}_database")
-    run("docker", "volume", "create", f"{stack.name}_database")
+    # As somebody makes it who has to choose where it lies: one without these labels is taken for another project's.
+    labels = {"com.docker.compose.project": stack.name, "com.docker.compose.volume": "database"}
+    options = [f"--label={name}={value}" for name, value in labels.items()]
+    run("docker", "volume", "create", *options, f"{stack.name}_database")
     shutil.rmtree(stack.directory / "db/dumps")
     stack.playbook("site.yml")
     assert "Ada Lovelace" in stack.request().text

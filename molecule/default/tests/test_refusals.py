@@ -93,8 +93,18 @@ def test_settings_that_the_database_does_not_know_are_refused(stack):
     )
 
 
-def test_data_volume_of_something_else_is_refused(stack):
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (False, "stack_name: somebody else has made the volume {}_database; choose another name, or remove it."),
+        (True, "The volume {}_database holds something else than a MySQL database; its data is untouched"),
+    ],
+    ids=["another project's", "of this name"],
+)
+def test_data_volume_of_something_else_is_refused(stack, own, words):
     name = f"{stack.name}-foreign"
+    labels = [f"--label=com.docker.compose.project={name}"] if own else []
+    run("docker", "volume", "create", *labels, f"{name}_database")
     fill = ("--rm", "--network=none", "--user=0", f"--volume={name}_database:/data", "--entrypoint=touch")
     run("docker", "run", *fill, stack.containers("db")[0]["Image"], "/data/holiday.jpg")
     # Nothing has to be built for a deployment that ends before it begins.
@@ -102,9 +112,7 @@ def test_data_volume_of_something_else_is_refused(stack):
     settings["image_source"] = json.loads((stack.directory / "state.json").read_text())["image_source"]
     settings |= {"monitoring_enabled": False, "stack_name": name, "http_port": 18997, "https_port": 18996}
     try:
-        refuse(
-            stack, settings, f"The volume {name}_database holds something else than a MySQL database; its data is untouched"
-        )
+        refuse(stack, settings, words.format(name))
         assert not (stack.directory.parent / name).exists()
         assert not run("docker", "ps", "-aq", "--filter", f"label=com.docker.compose.project={name}").stdout
         kept = run("docker", "run", *fill[:-1], "--entrypoint=ls", stack.containers("db")[0]["Image"], "-A", "/data")
