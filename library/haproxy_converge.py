@@ -105,6 +105,7 @@ import contextlib  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TypeVar  # noqa: E402
 
@@ -121,6 +122,7 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     servers_passing,
     version,
 )
+from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
 
 T = TypeVar("T")
 PAUSE = 0.2
@@ -200,15 +202,25 @@ def try_checks(balancer: dict, root: Path, project: str) -> None:
         )
 
 
-def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
+def wait_for_servers(balancer: dict, master: Path, project: str, deadline: float) -> int:
     """Wait until a backend has exactly the wanted number of servers up, and return it.
 
     Raises:
-        ConvergeError: it has another number at ``deadline`` (monotonic seconds).
+        ConvergeError: it has another number at ``deadline`` (monotonic seconds), or will have, for all that is seen.
     """
     name, wanted = balancer["backend"], balancer["servers"]
+    watch = Watch(name, balancer["port"])
+
+    def settled() -> bool:
+        if servers_passing(ask(master, "@1 show stat"), name) == wanted:
+            return True
+        watch.look(partial(containers_of, project, name))
+        if watch.final():
+            raise ConvergeError("")
+        return False
+
     try:
-        until(deadline, lambda: servers_passing(ask(master, "@1 show stat"), name) == wanted, "")
+        until(deadline, settled, "")
     except ConvergeError as error:
         statistics = ask(master, "@1 show stat")
         code = refused_checks(statistics, name)
@@ -219,6 +231,8 @@ def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
         )
         if code:
             why = refused_advice(code, name)
+        if known := watch.known(settled=0):
+            why = f"a container of {name} {next(iter(known.values()))}"
         raise ConvergeError(
             f"{balancer['name']} has {found} servers of {name} in rotation instead of {wanted}: {why}."
         ) from error
@@ -261,7 +275,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
         return result
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
-        result["rotation"][balancer["name"]] = wait_for_servers(balancer, master, deadline)
+        result["rotation"][balancer["name"]] = wait_for_servers(balancer, master, parameters["project"], deadline)
     return result
 
 

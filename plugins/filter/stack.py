@@ -19,6 +19,7 @@ from ansible.module_utils.common.yaml import yaml_load
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_certificates, stack_swarm  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
+from ansible.module_utils.stack_failure import build_problem, seconds  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
     as_text,
@@ -376,6 +377,7 @@ def image_names(
             "context": source,
             "digest": content,
             "application": True,
+            "setting": f"{name}_source",
         }
     return names
 
@@ -561,6 +563,8 @@ class FilterModule:
         """Return them."""
         return {
             "as_text": as_text,
+            "build_problem": build_problem,
+            "told_seconds": seconds,
             "with_defaults": with_defaults,
             "compose_value": compose_value,
             "compose_environment": compose_environment,
