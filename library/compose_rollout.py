@@ -109,6 +109,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ended:
+  description: C(requests) and C(failed) ones that a load balancer had counted when it was replaced, by its name.
+  returned: always
+  type: list
+  elements: dict
 steps:
   description: What was done, a sentence each; in check mode what would be done.
   returned: always
@@ -132,6 +137,7 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     Server,
     ask,
     drop_state,
+    frontend_counts,
     read_servers,
     read_sessions,
     refused_advice,
@@ -203,6 +209,8 @@ class Stack:
             "--project-directory",
             str(self.path),
         ]
+        # What load balancers have counted that this run has replaced.
+        self.ended: list[dict] = []
         self.descriptors = () if descriptor is None else (descriptor,)
 
     def run(self, *argv: str) -> str:
@@ -734,6 +742,7 @@ def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: 
     try:
         # The next process begins with the servers that this one knows.
         save_state(stack.path / other["socket"], other["port"])
+        stack.ended.append({name: frontend_counts(stack.path / other["socket"])})
         # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections that
         # are merely kept open.
         stack.run("docker", "stop", "--time=1", *known)
@@ -809,7 +818,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
             diff.append({"before_header": header, "after_header": header, "before": old, "after": new})
     if not check and journal.exists() and journal.stat().st_size > JOURNAL_SIZE:
         journal.write_bytes(journal.read_bytes()[-JOURNAL_SIZE // 2 :].partition(b"\n")[2])
-    return {"changed": bool(steps), "steps": steps, "diff": diff}
+    return {"changed": bool(steps), "steps": steps, "ended": stack.ended, "diff": diff}
 
 
 def main() -> None:

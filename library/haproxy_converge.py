@@ -99,6 +99,15 @@ rotation:
   description: Servers that are up, by load balancer.
   returned: always
   type: dict
+requests:
+  description: C(requests) and C(failed) ones that each load balancer counts at the end; empty without O(rotation).
+  returned: always
+  type: dict
+ended:
+  description: The same of each process that has ended because of a reload.
+  returned: always
+  type: list
+  elements: dict
 """
 
 import contextlib  # noqa: E402
@@ -114,6 +123,7 @@ from ansible.module_utils.stack_environment import clean_environment  # noqa: E4
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     ask,
     drop_state,
+    frontend_counts,
     printable,
     read_servers,
     refused_advice,
@@ -247,7 +257,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
     """
     root = Path(parameters["path"]).resolve()
     deadline = time.monotonic() + parameters["timeout"]
-    result: dict = {"changed": False, "reloaded": [], "rotation": {}, "diff": []}
+    result: dict = {"changed": False, "reloaded": [], "rotation": {}, "requests": {}, "ended": [], "diff": []}
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
         wanted = balancer["version"]
@@ -270,12 +280,14 @@ def converge(parameters: dict, check_mode: bool) -> dict:
             if not check_mode:
                 if running:
                     try_checks(balancer, root, parameters["project"])
+                    result["ended"].append({balancer["name"]: frontend_counts(master)})
                 reload_process(balancer, root, deadline)
     if check_mode or not parameters["rotation"]:
         return result
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
         result["rotation"][balancer["name"]] = wait_for_servers(balancer, master, parameters["project"], deadline)
+        result["requests"][balancer["name"]] = frontend_counts(master)
     return result
 
 

@@ -5,6 +5,8 @@ For the controller: Ansible notes with each key and value which line it comes fr
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,6 +63,9 @@ def yaml_problem(name: str, text: str, mapping: bool = False) -> str:
         text: to read.
         mapping: whether it has to be a dictionary.
     """
+    with contextlib.suppress(ValueError):
+        # Ansible takes JSON first, which may have tabs.
+        text = json.dumps(json.loads(text))
     try:
         root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
@@ -72,7 +77,7 @@ def yaml_problem(name: str, text: str, mapping: bool = False) -> str:
         return f"{name}, line {mark.line + 1 if mark else 1}: this is no YAML: {reason}{since}; correct it."
     except yaml.YAMLError as error:
         return f"{name}: this is no YAML: {' '.join(str(error).split())}; correct it."
-    if mapping and not isinstance(root, yaml.MappingNode):
+    if mapping and not isinstance(root, yaml.MappingNode) and not text.startswith("$ANSIBLE_VAULT;"):
         return f"{name}: variables are a dictionary; write them as name: value."
     return ""
 
@@ -98,6 +103,9 @@ def _same(text: str, value: Any) -> bool:
 def _scalars(text: str) -> dict[tuple[int, int], str]:
     """Return the unquoted scalars of a YAML text by line and column, from 1; those of keys have their value under -line."""
     found: dict[tuple[int, int], str] = {}
+    with contextlib.suppress(ValueError):
+        # Ansible takes JSON first, which may have tabs.
+        text = json.dumps(json.loads(text))
     try:
         root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:

@@ -36,7 +36,7 @@ extends_documentation_fragment:
 """
 
 # Seconds after which a task is named before it has ended, and of silence after which it is named again.
-NAMED, SILENCE = 1.5, 4.0
+NAMED, SILENCE = 1.5, 3.5
 # What Ansible counts for each host.
 FIGURES = ("ok", "changed", "unreachable", "failures", "skipped", "rescued", "ignored")
 # Seconds between two looks at the clock.
@@ -129,14 +129,12 @@ class CallbackModule(Default):
 
     def _task_start(self, task: Any, prefix: str | None = None) -> None:
         with self._guard:
-            self._task, self._hosts = task, 0
+            self._task, self._hosts, self._since = task, 0, time.monotonic()
         super()._task_start(task, prefix)
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
         """Note that a task runs."""
         with self._guard:
-            if not self._hosts:
-                self._since = time.monotonic()
             self._hosts += 1
         super().v2_runner_on_start(host, task)
 
@@ -154,11 +152,14 @@ class CallbackModule(Default):
     def _tick(self, now: float) -> None:
         """Name a task that takes a while, and say how long it has taken when nothing else was said."""
         with self._guard:
-            if self._hosts < 1 or now - self._since < NAMED:
+            if not self._task:
                 return
+            silent = now - self._spoken >= SILENCE
             if self._last_task_banner != self._task._uuid:
-                self._print_task_banner(self._task)
-            elif now - self._spoken >= SILENCE:
+                # Many short tasks one after the other are silent as well.
+                if silent or (self._hosts > 0 and now - self._since >= NAMED):
+                    self._print_task_banner(self._task)
+            elif silent:
                 self._display.display(f"  … {now - self._since:.0f} s", color=constants.COLOR_VERBOSE)
 
     def _heading(self, task: Any) -> str:

@@ -21,6 +21,7 @@ from ansible.module_utils import stack_certificates, stack_swarm  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_failure import build_problem, seconds  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
+from ansible.module_utils.stack_summary import changes, failed_requests  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
     as_text,
     mount_source,
@@ -588,6 +589,8 @@ class FilterModule:
             "data_volume_problem": data_volume_problem,
             "data_volume_unfinished": data_volume_unfinished,
             "data_volume_upgrade": data_volume_upgrade,
+            "failed_requests": failed_requests,
+            "service_changes": changes,
             "certificate_pair": certificate_pair,
             "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,

@@ -35,8 +35,12 @@ class InventoryModule(BaseInventoryPlugin):
 
     def verify_file(self, path: str) -> bool:
         """Return False: this plugin reads no inventory."""
-        problems = [problem for name, text in self._sources(path) if (problem := stack_written.yaml_problem(name, text))]
-        problems = self._options() + problems
+        # Of the very type: paths take no string that Ansible has marked.
+        inventory = str(path)
+        problems = self._variables()
+        if not Path(inventory).exists() and "," not in inventory:
+            problems.append(f"-i {inventory}: there is no such file; correct the path.")
+        problems += [problem for name, text in self._sources(inventory) if (problem := stack_written.yaml_problem(name, text))]
         if problems:
             Display().display("\n".join(problems), color="red", stderr=True)
             # No exception of Ansible's: those are taken for a plugin that cannot read the file.
@@ -44,7 +48,7 @@ class InventoryModule(BaseInventoryPlugin):
         return False
 
     @staticmethod
-    def _options() -> list[str]:
+    def _variables() -> list[str]:
         """Return what is wrong with what ``-e`` gives."""
         problems = []
         for option in map(str, context.CLIARGS.get("extra_vars") or ()):
@@ -63,8 +67,7 @@ class InventoryModule(BaseInventoryPlugin):
     @staticmethod
     def _sources(path: str) -> Iterator[tuple[str, str]]:
         """Return name and text of an inventory and of the files of variables beside it, as far as they should be YAML."""
-        # Of the very type: paths take no string that Ansible has marked.
-        inventory = Path(str(path))
+        inventory = Path(path)
         files = [inventory]
         for folder in ("group_vars", "host_vars"):
             files += sorted((inventory.parent / folder).glob("**/*"))
