@@ -580,7 +580,7 @@ class Rollout:
         """
         container, reason = trouble[0]
         lines = self.stack.last_lines(container)
-        self.say("abort", f"{container.name} {reason}; removing {names(new) or 'nothing'}")
+        self.say("abort", f"giving up, removing {names(new) or 'nothing'}")
         self.retire(new, patience=5)
         known = {item.id for item in new}
         remaining = [item for item in self.found() if item.id not in known]

@@ -95,8 +95,8 @@ def check_templates(variables: Mapping[str, Any], fill: Callable[[Any], Any], pr
                 reason = str(getattr(error, "message", error)).strip().splitlines() or ["no reason given"]
                 what = "what is given" if hidden else f"{text!r} ({reason[-1].strip().rstrip('.')})"
                 problems.append(
-                    f"{path}: Ansible takes {{{{ }}}} for a template of its own and cannot fill in {what}; correct it, or write"
-                    f' !unsafe before the value to keep it as it stands: {key}: !unsafe "...".'
+                    f"{path}: Ansible takes {{{{ }}}} for a template of its own and cannot fill in {what}; correct it, or"
+                    f' write !unsafe before the value to keep it as it stands: {key}: !unsafe "...".'
                 )
     return problems
 

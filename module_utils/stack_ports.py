@@ -48,9 +48,7 @@ def port_problem(wanted: dict, project: str, published: list[dict], rootless: bo
     return bind_problem(address, port, protocol, {item["address"] for item in own}, others)
 
 
-def bind_problem(
-    address: str, port: int, protocol: str, own: set[str], others: Sequence[dict] = ()
-) -> str | None:
+def bind_problem(address: str, port: int, protocol: str, own: set[str], others: Sequence[dict] = ()) -> str | None:
     """Return why this host does not give a port, or None.
 
     Args:

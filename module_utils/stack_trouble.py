@@ -16,7 +16,7 @@ from ansible.module_utils.stack_compose import filters, killed
 from ansible.module_utils.stack_ports import read_listeners
 
 # Seconds for which an application listens in the wrong place before that is said: some open one port after the other.
-SETTLED = 5.0
+SETTLED = 3.0
 # Seconds between two looks.
 PAUSE = 1.0
 # Restarts after which a container that is killed for memory will be killed again.

@@ -56,7 +56,9 @@ class ActionModule(ActionBase):
             Display().display(f"{self._task.name}:")
         for line in complete.splitlines():
             step = json.loads(line)
-            Display().display(f"  {step['service']}: {step['text']}", color="bright blue")
+            # Why it has failed is the last that is said.
+            if step["gate"] != "failed":
+                Display().display(f"  {step['service']}: {step['text']}", color="bright blue")
 
     def _command(self, command: str) -> str:
         """Return what a command on the host prints."""

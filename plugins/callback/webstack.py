@@ -57,7 +57,7 @@ def sentence(result: dict[str, Any], action: str) -> str:
     # A module that ended by an error of its own says so with what Python printed.
     crashed = "module_stderr" in result or "module_stdout" in result or "rc" in result
     refuses = action.removeprefix("ansible.builtin.").removeprefix("ansible.legacy.") in REFUSING
-    return message.strip() if refuses and isinstance(message, str) and not crashed else ""
+    return message.strip("\n") if refuses and isinstance(message, str) and not crashed else ""
 
 
 class CallbackModule(Default):
@@ -164,8 +164,10 @@ class CallbackModule(Default):
 
     def _heading(self, task: Any) -> str:
         """Return what a task is called, without its role."""
-        name = task.get_name() if self._last_task_name is None else self._last_task_name
-        return name.strip().partition(" : ")[2] or name.strip()
+        name = (task.get_name() if self._last_task_name is None else self._last_task_name).strip()
+        name = name.partition(" : ")[2] or name
+        # A role's own check is called "Validating arguments against arg spec 'main' - What the role does."
+        return name.partition(" - ")[2].rstrip(".") if name.startswith("Validating arguments") else name
 
     def _is_heading(self, msg: Any) -> bool:
         """Print the heading of the task that runs if that is what its plugin says; tell whether it was that."""

@@ -21,7 +21,6 @@ from ansible.module_utils import stack_certificates, stack_swarm  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
 from ansible.module_utils.stack_failure import build_problem, seconds  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
-from ansible.module_utils.stack_summary import changes, failed_requests  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
     as_text,
     mount_source,
@@ -30,6 +29,7 @@ from ansible.module_utils.stack_settings import (  # noqa: E402
     parse_version,
     with_defaults,
 )
+from ansible.module_utils.stack_summary import changes, failed_requests  # noqa: E402
 
 # Option of an internal network with which the engine itself keeps the host off its bridge.
 ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"

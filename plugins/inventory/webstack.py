@@ -19,8 +19,8 @@ DOCUMENTATION = """
 name: webstack
 short_description: Refuses what is no YAML in one sentence
 description:
-  - Looks at the inventory, the C(group_vars) and C(host_vars) beside it and what C(-e) gives. Where that is no YAML, it ends the
-    run with file, line and reason.
+  - Looks at the inventory, the C(group_vars) and C(host_vars) beside it and what C(-e) gives. Where that is no YAML, it ends
+    the run with file, line and reason.
   - It is the first plugin that is asked whether it reads an inventory, and never does, so the others follow.
 """
 # Ansible's own exit code for what cannot be parsed.
@@ -40,7 +40,9 @@ class InventoryModule(BaseInventoryPlugin):
         problems = self._variables()
         if not Path(inventory).exists() and "," not in inventory:
             problems.append(f"-i {inventory}: there is no such file; correct the path.")
-        problems += [problem for name, text in self._sources(inventory) if (problem := stack_written.yaml_problem(name, text))]
+        problems += [
+            problem for name, text in self._sources(inventory) if (problem := stack_written.yaml_problem(name, text))
+        ]
         if problems:
             Display().display("\n".join(problems), color="red", stderr=True)
             # No exception of Ansible's: those are taken for a plugin that cannot read the file.
