@@ -119,7 +119,7 @@ venv: $(VENV)/.ready ## Install the pinned tools into .venv
 
 ##@ Measure
 
-bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose
+bench: $(VENV)/.ready ## Time runs without changes and a first deployment against plain Compose, and count their lines
 	$(VENV)/bin/python tests/bench.py
 
 bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, and what fe-lb adds to the whole way

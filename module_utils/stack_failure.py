@@ -40,9 +40,11 @@ def summary(heading: str, result: dict[str, Any]) -> str:
     message = str(result.get("msg") or result.get("censored") or "").strip()
     if "rc" in result and message in ("", "non-zero return code"):
         message = f"it ended with exit code {result['rc']}"
-    said = next((text for key in ("module_stderr", "stderr", "module_stdout", "stdout") if (text := result.get(key))), "")
-    lines = [f"  {line.rstrip()}" for line in str(said).splitlines() if line.strip() and line.strip() not in message]
-    return "\n".join([*lines[-LINES:], f"{heading} failed: {message.rstrip('.')}. Run it again with -v to see all of it."])
+    lines = []
+    for key in ("module_stdout", "stdout", "module_stderr", "stderr"):
+        said = [line.rstrip() for line in str(result.get(key) or "").splitlines() if line.strip()]
+        lines += [f"  {line}" for line in said if line.strip() not in message.splitlines()][-LINES:]
+    return "\n".join([*lines, f"{heading} failed: {message.rstrip('.')}. Run it again with -v to see all of it."])
 
 
 # How package managers and compilers begin the line with their reason.

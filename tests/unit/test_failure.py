@@ -100,7 +100,7 @@ def test_every_duration_of_a_task_goes_through_the_one_function():
 
 def test_task_that_fails_says_why_at_last():
     said = stack_failure.summary("Read it", {"msg": "non-zero return code", "rc": 3, "stderr": "a\n\nb\n", "stdout": "c"})
-    assert said.splitlines()[:2] == ["  a", "  b"]
+    assert said.splitlines()[:3] == ["  c", "  a", "  b"]
     assert said.splitlines()[-1] == "Read it failed: it ended with exit code 3. Run it again with -v to see all of it."
 
 
