@@ -110,11 +110,13 @@ def wait(
         troubled = {container["name"] for container in unwell if condition(container) == "troubled"}
         trouble_since = {name: trouble_since.get(name, now) for name in troubled}
         late = any(now - since > patience for since in trouble_since.values()) or now - begin > timeout
-        watched = [watches[service] for service in {container["service"] for container in unwell} & set(watches or {})]
-        for watch in watched:
+        final: set[str] = set()
+        for watch in (watches or {}).values():
             watch.look(partial(containers_of, project, watch.service))
-        ended = any(hopeless(container["service"], exit_code(container)) for container in unwell)
-        if late or ended or any(watch.final() for watch in watched):
+            final |= set(watch.final())
+        # One without a health check is well for the engine, wherever it listens.
+        unwell += [item for item in containers if final and item["id"] in final and item not in unwell]
+        if late or final or any(hopeless(container["service"], exit_code(container)) for container in unwell):
             return containers, unwell
         time.sleep(PAUSE)
 

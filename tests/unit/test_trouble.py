@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 
+import compose_wait
 import pytest
 import stack_compose
 import stack_ports
@@ -117,6 +118,29 @@ def test_another_port_is_told_within_ten_seconds_and_may_still_be_followed_by_th
 def test_application_that_opens_its_port_late_is_not_blamed(monkeypatch, clock):
     told = watched(monkeypatch, clock, [{("127.0.0.1", 9229)}] * 2 + [{("127.0.0.1", 9229), (ALL, 8000)}] * 7)
     assert not any(said for said, _ in told)
+
+
+def test_first_deployment_ends_while_others_start_and_names_what_the_engine_takes_for_well(monkeypatch):
+    """A container without a health check is well for the engine; db still starts."""
+    states = {"fe": "Up 9 seconds", "db": "Up 9 seconds (health: starting)"}
+    listed = [
+        {"service": name, "id": name, "name": f"web-{name}-1", "state": "running", "status": states[name]} for name in states
+    ]
+    monkeypatch.setattr(compose_wait, "read_containers", lambda _: listed)
+    monkeypatch.setattr(compose_wait, "containers_of", lambda *_: [inspected(key="fe")])
+    monkeypatch.setattr(compose_wait, "PAUSE", 0)
+    monkeypatch.setattr(stack_trouble, "PAUSE", 0)
+    monkeypatch.setattr(stack_trouble, "SETTLED", 0)
+    monkeypatch.setattr(stack_trouble, "listening", lambda _: {("127.0.0.1", 8000)})
+    monkeypatch.setattr(compose_wait.subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, 0, "", ""))
+    watches = {"fe": stack_trouble.Watch("fe", 8000)}
+    _, unwell = compose_wait.wait("web", 60, 60, watches)
+    assert {item["service"] for item in unwell} == {"fe", "db"}
+    last = compose_wait.explain(unwell, watches).splitlines()[-1]
+    assert "web-fe-1 listens on 127.0.0.1:8000 alone" in last
+    # What is well in the end is well, whatever was seen on the way.
+    listed[:] = [{**item, "status": "Up 9 seconds (healthy)"} for item in listed]
+    assert compose_wait.wait("web", 60, 60, watches)[1] == []
 
 
 def test_port_0_is_not_looked_at(monkeypatch):
