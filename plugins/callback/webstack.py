@@ -73,6 +73,8 @@ class CallbackModule(Default):
         self._masks = stack_secrets.Masks()
         self._looked_at: set[str] = set()
         self._failures: dict[str, dict[str, None]] = {}
+        # Those that no author has worded.
+        self._summaries: set[str] = set()
         self._banner = None
         self._begin = self._spoken = time.monotonic()
         self._playbooks = 0
@@ -269,6 +271,7 @@ class CallbackModule(Default):
             said = "\n".join(self._wrong_templates()) or said
         if not said and self._terse:
             said = stack_failure.summary(self._heading(result.task), content)
+            self._summaries.add(said)
         return said
 
     def _wrong_templates(self) -> list[str]:
@@ -315,6 +318,9 @@ class CallbackModule(Default):
             for said, hosts in self._failures.items()
             if (failed := [host for host in hosts if stats.failures.get(host)])
         }
+        # What a rescue says of it stands for the task that has failed.
+        if any(said not in self._summaries for said in told):
+            told = {said: failed for said, failed in told.items() if said not in self._summaries}
         if not self._terse:
             super().v2_playbook_on_stats(stats)
         elif not told:

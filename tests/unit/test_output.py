@@ -197,6 +197,14 @@ def test_other_failures_are_printed_last_with_their_reason_and_as_they_are_with_
     assert last.endswith("Run it again with -v to see all of it.")
 
 
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_sentence_of_a_rescue_stands_for_the_task_that_has_failed(screen, callback):
+    callback.v2_runner_on_failed(ended({"msg": "Missing sudo password", "rc": 1}, "command", name="Become root"))
+    callback.v2_runner_on_failed(ended({"msg": SENTENCES}, "ansible.builtin.fail", name="Refuse to go on"))
+    recap(callback, one=1)
+    assert screen.text == f"{SENTENCES}\n"
+
+
 def test_warnings_of_a_refusal_are_printed_with_v_only(screen, callback, monkeypatch):
     warned = []
     monkeypatch.setattr(callback, "_handle_warnings", warned.append)
