@@ -32,48 +32,7 @@ make $(or $(firstword $(MAKECMDGOALS)),up) ARGS='$(foreach name,$(UNREAD),-e $(n
 endif
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
-
-up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
-	$(PLAY) playbooks/bootstrap.yml playbooks/site.yml $(ARGS)
-
-dev: $(VENV)/.ready ## Deploy the stack for development: code mounted from here, running as you
-	$(PLAY) playbooks/site.yml --extra-vars app_mode=development $(ARGS)
-
-logs: ## Follow what the services print (SERVICE=fe: one of them)
-	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
-
-shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
-	$(EXEC) $(or $(SERVICE),fe) sh -c 'umask $(shell umask); exec sh'
-
-mysql: ## Open the database's client as the application's user
-	@$(EXEC) db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
-
-down: $(VENV)/.ready ## Stop the stack and keep its data
-	$(PLAY) playbooks/teardown.yml $(ARGS)
-
-status: $(VENV)/.ready ## Say how the stack is: containers, load balancers, watchdog, releases
-	@$(PLAY) playbooks/status.yml $(ARGS)
-
-rollback: $(VENV)/.ready ## Bring front end and back end of the release before this one back
-	$(PLAY) playbooks/rollback.yml $(ARGS)
-
-backup: $(VENV)/.ready ## Take a backup of the database while it runs
-	$(PLAY) playbooks/backup.yml $(ARGS)
-
-restore: $(VENV)/.ready ## Bring a backup back (ARGS='-e confirm=webstack -e restore_until=...')
-	$(PLAY) playbooks/restore.yml $(ARGS)
-
-rotate: $(VENV)/.ready ## Replace the passwords of the database and the certificate while requests go on
-	$(PLAY) playbooks/rotate.yml $(ARGS)
-
-check: $(VENV)/.ready ## Show what `make up` would change
-	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
-
-render: $(VENV)/.ready ## Write the Compose file and every configuration to .render, without an engine
-	$(PLAY) playbooks/render.yml $(ARGS)
-
-venv: $(VENV)/.ready ## Install the pinned tools into .venv
+	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
@@ -88,6 +47,59 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
+##@ Deploy
+
+up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
+	$(PLAY) playbooks/bootstrap.yml playbooks/site.yml $(ARGS)
+
+dev: $(VENV)/.ready ## Deploy the stack for development: code mounted from here, running as you
+	$(PLAY) playbooks/site.yml --extra-vars app_mode=development $(ARGS)
+
+check: $(VENV)/.ready ## Show what `make up` would change
+	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
+
+render: $(VENV)/.ready ## Write the Compose file and every configuration to .render, without an engine
+	$(PLAY) playbooks/render.yml $(ARGS)
+
+rollback: $(VENV)/.ready ## Bring front end and back end of the release before this one back
+	$(PLAY) playbooks/rollback.yml $(ARGS)
+
+down: $(VENV)/.ready ## Stop the stack and keep its data
+	$(PLAY) playbooks/teardown.yml $(ARGS)
+
+remove: $(VENV)/.ready ## Remove the stack with its data, images and files
+	$(PLAY) playbooks/teardown.yml --extra-vars remove_data=true $(ARGS)
+
+##@ Look
+
+status: $(VENV)/.ready ## Say how the stack is: containers, load balancers, watchdog, releases
+	@$(PLAY) playbooks/status.yml $(ARGS)
+
+logs: ## Follow what the services print (SERVICE=fe: one of them)
+	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
+
+shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
+	$(EXEC) $(or $(SERVICE),fe) sh -c 'umask $(shell umask); exec sh'
+
+mysql: ## Open the database's client as the application's user
+	@$(EXEC) db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
+
+audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets and where they could show, files
+	PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/audit.py
+
+##@ Keep the data
+
+backup: $(VENV)/.ready ## Take a backup of the database while it runs
+	$(PLAY) playbooks/backup.yml $(ARGS)
+
+restore: $(VENV)/.ready ## Bring a backup back (ARGS='-e confirm=webstack -e restore_until=...')
+	$(PLAY) playbooks/restore.yml $(ARGS)
+
+rotate: $(VENV)/.ready ## Replace the passwords of the database and the certificate while requests go on
+	$(PLAY) playbooks/rotate.yml $(ARGS)
+
+##@ Work on the project
+
 lint: $(VENV)/.ready-dev ## Run ansible-lint, yamllint and ruff
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/lint
 
@@ -97,16 +109,17 @@ test: $(VENV)/.ready-dev ## Prove every promise once: lint, unit tests, one host
 test-all: $(VENV)/.ready-dev ## Run every test of every scenario, the long ones too
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tests/run --all
 
-audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets and where they could show, files
-	PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/audit.py
-
 test-mutations: $(VENV)/.ready-dev ## Break the project in a copy, piece by piece, and expect that the tests notice
 	$(VENV)/bin/python tests/mutations
 
 docs: $(VENV)/.ready ## Write the generated tables of README.md and docs/ anew
 	$(VENV)/bin/python tests/docs.py --write
 
-bench: $(VENV)/.ready ## Time a rerun without changes and a first deployment against plain Compose
+venv: $(VENV)/.ready ## Install the pinned tools into .venv
+
+##@ Measure
+
+bench: $(VENV)/.ready ## Time runs without changes and a first deployment against plain Compose, and count their lines
 	$(VENV)/bin/python tests/bench.py
 
 bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, and what fe-lb adds to the whole way
@@ -118,4 +131,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql down status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql down remove status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring

@@ -55,6 +55,10 @@ options:
         description: Seconds that a drained container may take to finish its requests before it is stopped.
         type: float
         default: 30
+      port:
+        description: Port that each container listens on; 0, and that is not looked at.
+        type: int
+        default: 0
       memory:
         description: Bytes that one container is counted with.
         type: int
@@ -105,6 +109,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ended:
+  description: C(requests) and C(failed) ones that a load balancer had counted when it was replaced, by its name.
+  returned: always
+  type: list
+  elements: dict
 steps:
   description: What was done, a sentence each; in check mode what would be done.
   returned: always
@@ -122,12 +131,13 @@ from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import filters, hopeless, read_published  # noqa: E402
+from ansible.module_utils.stack_compose import filters, hopeless, killed, read_published  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     Server,
     ask,
     drop_state,
+    frontend_counts,
     read_servers,
     read_sessions,
     refused_advice,
@@ -137,12 +147,14 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_ports import overlap  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
+from ansible.module_utils.stack_trouble import Watch  # noqa: E402
 
 PAUSE = 0.2
 JOURNAL = "rollout.log"
 JOURNAL_SIZE = 1 << 20
-# Restarts by the engine after which a new container is taken for broken.
-RESTARTS = 2
+# Restarts by the engine after which a new container is taken for broken; while it runs the engine does not tell how it has
+# ended, so some more are waited for.
+RESTARTS, UNEXPLAINED = 2, 4
 # Seconds in which a load balancer has noticed that an address is gone; it asks every half second.
 FORGET = 15.0
 LOG_LINES = 12
@@ -162,6 +174,7 @@ class Container:
     def __init__(self, inspected: dict) -> None:
         """Read the answer to ``docker inspect``."""
         labels, state = inspected["Config"]["Labels"], inspected["State"]
+        self.inspected = inspected
         self.id: str = inspected["Id"]
         self.name: str = inspected["Name"].lstrip("/")
         self.service: str = labels.get("com.docker.compose.service", "")
@@ -174,6 +187,7 @@ class Container:
         self.health: str = (state.get("Health") or {}).get("Status", "healthy")
         self.restarts: int = inspected.get("RestartCount", 0)
         self.exit_code: int = state.get("ExitCode", 0)
+        self.killed = killed(self.service, inspected)
         networks = inspected["NetworkSettings"]["Networks"].values()
         self.addresses = {network["IPAddress"] for network in networks if network.get("IPAddress")}
 
@@ -195,6 +209,8 @@ class Stack:
             "--project-directory",
             str(self.path),
         ]
+        # What load balancers have counted that this run has replaced.
+        self.ended: list[dict] = []
         self.descriptors = () if descriptor is None else (descriptor,)
 
     def run(self, *argv: str) -> str:
@@ -534,14 +550,22 @@ class Rollout:
             RolloutError: one has failed, or at ``deadline`` (monotonic seconds) one is not, and ``late`` says why.
         """
         ids = [container.id for container in new]
+        watch = Watch(self.name, self.service["port"])
+        told = ""
         while True:
             found = self.stack.containers(*ids)
             trouble = [(item, reason) for item in found if (reason := broken(item))]
             missing = [item for item in found if not ready(item)]
             if not trouble and not missing and len(found) == len(new):
                 return
+            known = watch.look(lambda missing=missing: [item.inspected for item in missing])
+            trouble = trouble or [(item, known[item.id]) for item in missing if item.id in watch.final()]
+            said = next((f"{item.name} {known[item.id]}" for item in missing if item.id in known), told)
+            if not trouble and said != told:
+                told = said
+                self.say("health", told)
             if not trouble and time.monotonic() > deadline:
-                trouble = [(item, late(item)) for item in missing]
+                trouble = [(item, known.get(item.id) or late(item)) for item in missing]
             if trouble:
                 self.give_up(trouble, removable)
             if len(found) < len(new) and time.monotonic() > deadline:
@@ -556,14 +580,14 @@ class Rollout:
         """
         container, reason = trouble[0]
         lines = self.stack.last_lines(container)
-        self.say("abort", f"{container.name} {reason}; removing {names(new) or 'nothing'}")
+        self.say("abort", f"giving up, removing {names(new) or 'nothing'}")
         self.retire(new, patience=5)
         known = {item.id for item in new}
         remaining = [item for item in self.found() if item.id not in known]
         others = f" and {len(trouble) - 1} more" if len(trouble) > 1 else ""
         raise RolloutError(
+            f"The last lines of {container.name}:\n{lines}\n"
             f"{self.name}: {container.name} ({container.image_name}){others} {reason}. {self.kept(remaining)}"
-            f" The last lines of {container.name}:\n{lines}"
         )
 
     def kept(self, containers: list[Container]) -> str:
@@ -622,11 +646,10 @@ def names(containers: list[Container]) -> str:
 def broken(container: Container) -> str:
     """Return why a container will not become healthy, or nothing."""
     if container.status in ("exited", "dead") or hopeless(container.service, container.exit_code):
-        return f"has ended with exit code {container.exit_code}"
-    if container.restarts >= RESTARTS:
-        # Between two attempts; during one the engine does not tell how the last one has ended.
+        return container.killed or f"has ended with exit code {container.exit_code}"
+    if container.restarts >= (UNEXPLAINED if container.status == "running" else RESTARTS):
         code = f" (exit code {container.exit_code})" if container.exit_code else ""
-        return f"ends again and again{code}"
+        return container.killed or f"ends again and again{code}"
     if container.health == "unhealthy":
         return "is unhealthy"
     return ""
@@ -682,8 +705,8 @@ def unhealthy(stack: Stack, name: str, deadline: float, *ids: str) -> str:
                 return f"{name}: its container is gone."
             item = (trouble or found)[0]
             return (
-                f"{name}: {item.name} {broken(item) or 'was not healthy in time'}. The last lines of {item.name}:\n"
-                f"{stack.last_lines(item)}"
+                f"The last lines of {item.name}:\n{stack.last_lines(item)}\n"
+                f"{name}: {item.name} {broken(item) or 'was not healthy in time'}."
             )
         time.sleep(PAUSE)
 
@@ -719,6 +742,7 @@ def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: 
     try:
         # The next process begins with the servers that this one knows.
         save_state(stack.path / other["socket"], other["port"])
+        stack.ended.append({name: frontend_counts(stack.path / other["socket"])})
         # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections that
         # are merely kept open.
         stack.run("docker", "stop", "--time=1", *known)
@@ -732,7 +756,7 @@ def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: 
         back = unhealthy(stack, name, time.monotonic() + timeout, *known)
     drop_state(stack.path / other["socket"])
     if failure:
-        raise RolloutError(f"{failure}\n{names(old)} {'does not come back' if back else 'serves again'}.")
+        raise RolloutError(f"{failure} {names(old)} {'does not come back' if back else 'serves again'}.")
     stack.remove(old)
     # Compose counts on; people look for the first.
     stack.run("docker", "rename", new.id, old[0].name)
@@ -779,7 +803,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         try:
             rollout.run()
         except RolloutError as error:
-            progress("failed", str(error).splitlines()[0].removeprefix(f"{service['name']}: "))
+            progress("failed", str(error).splitlines()[-1].removeprefix(f"{service['name']}: "))
             raise
         if plan and not service["gap"]:
             progress("done", "done")
@@ -794,7 +818,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
             diff.append({"before_header": header, "after_header": header, "before": old, "after": new})
     if not check and journal.exists() and journal.stat().st_size > JOURNAL_SIZE:
         journal.write_bytes(journal.read_bytes()[-JOURNAL_SIZE // 2 :].partition(b"\n")[2])
-    return {"changed": bool(steps), "steps": steps, "diff": diff}
+    return {"changed": bool(steps), "steps": steps, "ended": stack.ended, "diff": diff}
 
 
 def main() -> None:
@@ -814,6 +838,7 @@ def main() -> None:
                     "replicas": {"type": "int", "required": True},
                     "batch": {"type": "str", "default": "25%"},
                     "drain": {"type": "float", "default": 30},
+                    "port": {"type": "int", "default": 0},
                     "memory": {"type": "int", "default": 0},
                     "load_balancers": {"type": "list", "elements": "dict", "required": True},
                     "gap": {"type": "str", "default": ""},

@@ -8,6 +8,8 @@ module: compose_wait
 short_description: Wait until every container of a Compose project runs and is healthy
 description:
   - A container without a health check is well as soon as it runs.
+  - Fails if one is not, with the last lines of its log and, as far as that can be known, the reason: it was killed for
+    memory, or listens where no other container reaches it. The latter ends the waiting at once.
   - In contrast to C(docker compose up --wait) a container that is unhealthy at the beginning, because it is just
     recovering, is given O(patience) seconds.
 options:
@@ -19,6 +21,10 @@ options:
     description: Seconds to wait at most.
     type: int
     default: 180
+  ports:
+    description: Port that each container of a service listens on, by the service.
+    type: dict
+    default: {}
   patience:
     description: Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
     type: int
@@ -50,21 +56,27 @@ containers:
   returned: always
   type: list
   elements: dict
-troubled:
-  description: Those of them that are not well; waiting was given up if there are any.
-  returned: always
-  type: list
-  elements: dict
 """
 
+import json  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
+from functools import partial  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import condition, exit_code, hopeless, list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import (  # noqa: E402
+    condition,
+    exit_code,
+    hopeless,
+    killed,
+    list_command,
+    read_list,
+)
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
 
 PAUSE = 0.2
+LOG_LINES = 12
 
 
 def read_containers(project: str) -> list[dict]:
@@ -76,8 +88,17 @@ def read_containers(project: str) -> list[dict]:
     return read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=True).stdout)
 
 
-def wait(project: str, timeout: float, patience: float) -> tuple[list[dict], list[dict]]:
-    """Return all containers and those that are not well when waiting ends."""
+def wait(
+    project: str, timeout: float, patience: float, watches: dict[str, Watch] | None = None
+) -> tuple[list[dict], list[dict]]:
+    """Return all containers and those that are not well when waiting ends.
+
+    Args:
+        project: name of Compose.
+        timeout: seconds to wait at most.
+        patience: seconds that a container may be in trouble.
+        watches: by the services that have one.
+    """
     begin = time.monotonic()
     trouble_since: dict[str, float] = {}
     while True:
@@ -89,9 +110,32 @@ def wait(project: str, timeout: float, patience: float) -> tuple[list[dict], lis
         troubled = {container["name"] for container in unwell if condition(container) == "troubled"}
         trouble_since = {name: trouble_since.get(name, now) for name in troubled}
         late = any(now - since > patience for since in trouble_since.values()) or now - begin > timeout
-        if late or any(hopeless(container["service"], exit_code(container)) for container in unwell):
+        final: set[str] = set()
+        for watch in (watches or {}).values():
+            watch.look(partial(containers_of, project, watch.service))
+            final |= set(watch.final())
+        # One without a health check is well for the engine, wherever it listens.
+        unwell += [item for item in containers if final and item["id"] in final and item not in unwell]
+        if late or final or any(hopeless(container["service"], exit_code(container)) for container in unwell):
             return containers, unwell
         time.sleep(PAUSE)
+
+
+def explain(troubled: list[dict], watches: dict[str, Watch]) -> str:
+    """Return the last lines of what containers have said, and then a sentence on why they are not well."""
+    texts, reasons = [], []
+    argv = ["docker", "inspect", "--type=container", *(item["id"] for item in troubled)]
+    inspected = subprocess.run(argv, capture_output=True, text=True, check=False)
+    details = {item["Id"]: item for item in json.loads(inspected.stdout or "[]")}
+    for item in troubled:
+        argv = ["docker", "logs", "--tail", str(LOG_LINES), item["name"]]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        lines = (done.stdout + done.stderr).splitlines()[-LOG_LINES:]
+        texts += [f"The last lines of {item['name']}:", *(f"  {line}" for line in lines)]
+        known = watches[item["service"]].known(settled=0) if item["service"] in watches else {}
+        why = known.get(item["id"]) or (killed(item["service"], details[item["id"]]) if item["id"] in details else "")
+        reasons.append(f"{item['name']} {why}" if why else f"{item['name']}: {item['status'] or item['state']}")
+    return "\n".join([*texts, f"The stack did not become healthy: {'; '.join(reasons)}."])
 
 
 def main() -> None:
@@ -101,18 +145,22 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "required": True},
             "timeout": {"type": "int", "default": 180},
+            "ports": {"type": "dict", "default": {}},
             "patience": {"type": "int", "default": 45},
         },
         supports_check_mode=True,
     )
     parameters = module.params
     timeout = 0 if module.check_mode else parameters["timeout"]
+    watches = {name: Watch(name, int(port)) for name, port in parameters["ports"].items()}
     begin = time.monotonic()
     try:
-        containers, troubled = wait(parameters["project"], timeout, parameters["patience"])
+        containers, troubled = wait(parameters["project"], timeout, parameters["patience"], watches)
     except subprocess.CalledProcessError as error:
         module.fail_json(msg=f"The engine does not answer: {error.stderr.strip()}")
-    module.exit_json(changed=False, containers=containers, troubled=troubled, seconds=round(time.monotonic() - begin, 1))
+    if troubled and not module.check_mode:
+        module.fail_json(msg=explain(troubled, watches))
+    module.exit_json(changed=False, containers=containers, seconds=round(time.monotonic() - begin, 1))
 
 
 if __name__ == "__main__":

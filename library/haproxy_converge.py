@@ -99,12 +99,22 @@ rotation:
   description: Servers that are up, by load balancer.
   returned: always
   type: dict
+requests:
+  description: C(requests) and C(failed) ones that each load balancer counts at the end; empty without O(rotation).
+  returned: always
+  type: dict
+ended:
+  description: The same of each process that has ended because of a reload.
+  returned: always
+  type: list
+  elements: dict
 """
 
 import contextlib  # noqa: E402
 import subprocess  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import TypeVar  # noqa: E402
 
@@ -113,6 +123,7 @@ from ansible.module_utils.stack_environment import clean_environment  # noqa: E4
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     ask,
     drop_state,
+    frontend_counts,
     printable,
     read_servers,
     refused_advice,
@@ -121,6 +132,7 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     servers_passing,
     version,
 )
+from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
 
 T = TypeVar("T")
 PAUSE = 0.2
@@ -200,15 +212,25 @@ def try_checks(balancer: dict, root: Path, project: str) -> None:
         )
 
 
-def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
+def wait_for_servers(balancer: dict, master: Path, project: str, deadline: float) -> int:
     """Wait until a backend has exactly the wanted number of servers up, and return it.
 
     Raises:
-        ConvergeError: it has another number at ``deadline`` (monotonic seconds).
+        ConvergeError: it has another number at ``deadline`` (monotonic seconds), or will have, for all that is seen.
     """
     name, wanted = balancer["backend"], balancer["servers"]
+    watch = Watch(name, balancer["port"])
+
+    def settled() -> bool:
+        if servers_passing(ask(master, "@1 show stat"), name) == wanted:
+            return True
+        watch.look(partial(containers_of, project, name))
+        if watch.final():
+            raise ConvergeError("")
+        return False
+
     try:
-        until(deadline, lambda: servers_passing(ask(master, "@1 show stat"), name) == wanted, "")
+        until(deadline, settled, "")
     except ConvergeError as error:
         statistics = ask(master, "@1 show stat")
         code = refused_checks(statistics, name)
@@ -219,6 +241,8 @@ def wait_for_servers(balancer: dict, master: Path, deadline: float) -> int:
         )
         if code:
             why = refused_advice(code, name)
+        if known := watch.known(settled=0):
+            why = f"a container of {name} {next(iter(known.values()))}"
         raise ConvergeError(
             f"{balancer['name']} has {found} servers of {name} in rotation instead of {wanted}: {why}."
         ) from error
@@ -233,7 +257,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
     """
     root = Path(parameters["path"]).resolve()
     deadline = time.monotonic() + parameters["timeout"]
-    result: dict = {"changed": False, "reloaded": [], "rotation": {}, "diff": []}
+    result: dict = {"changed": False, "reloaded": [], "rotation": {}, "requests": {}, "ended": [], "diff": []}
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
         wanted = balancer["version"]
@@ -256,12 +280,14 @@ def converge(parameters: dict, check_mode: bool) -> dict:
             if not check_mode:
                 if running:
                     try_checks(balancer, root, parameters["project"])
+                    result["ended"].append({balancer["name"]: frontend_counts(master)})
                 reload_process(balancer, root, deadline)
     if check_mode or not parameters["rotation"]:
         return result
     for balancer in parameters["load_balancers"]:
         master = root / balancer["socket"]
-        result["rotation"][balancer["name"]] = wait_for_servers(balancer, master, deadline)
+        result["rotation"][balancer["name"]] = wait_for_servers(balancer, master, parameters["project"], deadline)
+        result["requests"][balancer["name"]] = frontend_counts(master)
     return result
 
 

@@ -231,6 +231,10 @@ released:
   description: Whether what is rendered is the newest release that was kept.
   returned: always
   type: bool
+release:
+  description: Number of the newest release that was kept; 0 if there is none.
+  returned: always
+  type: int
 watchdog:
   description: Version of the watchdog that runs; empty if there is none.
   returned: always
@@ -250,7 +254,8 @@ tree:
   returned: always
   type: dict
 load_balancers:
-  description: For each load balancer C(version) of the configuration that it runs and servers that are C(up).
+  description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), and C(requests)
+    that it has counted so far.
   returned: always
   type: dict
 networks:
@@ -291,10 +296,10 @@ from ansible.module_utils.stack_compose import (  # noqa: E402
 )
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, read_record  # noqa: E402
-from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
+from ansible.module_utils.stack_haproxy import ask, read_counts, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
-from ansible.module_utils.stack_releases import is_saved  # noqa: E402
+from ansible.module_utils.stack_releases import is_saved, read_index  # noqa: E402
 from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
 # The kernel's word on SELinux (selinuxfs).
@@ -354,15 +359,18 @@ def host_memory() -> int:
 
 
 def balancer_state(socket_path: Path, backend: str) -> dict:
-    """Return which configuration a load balancer runs and how many servers it has up; nothing if it is away."""
+    """Return which configuration a load balancer runs, its servers that are up, and its requests; nothing if it is away."""
     try:
         # Statistics are asked of the worker, whose number is 1 counted from the newest.
+        statistics = ask(socket_path, "@1 show stat", timeout=2)
+        counts = read_counts(statistics).get("FRONTEND")
         return {
             "version": version(ask(socket_path, "@1 show info", timeout=2)),
-            "up": servers_up(ask(socket_path, "@1 show stat", timeout=2), backend),
+            "up": servers_up(statistics, backend),
+            "requests": {"requests": counts.requests, "failed": counts.failed} if counts else {},
         }
     except OSError:
-        return {"version": "", "up": 0}
+        return {"version": "", "up": 0, "requests": {}}
 
 
 def read_tree(root: Path) -> dict[str, dict]:
@@ -674,6 +682,7 @@ def examine(parameters: dict) -> dict:
     result["record"] = read_record(stack_dir)
     result["tree"] = {} if problems[0] else read_tree(stack_dir)
     result["released"] = is_saved(stack_dir)
+    result["release"] = max((item["number"] for item in read_index(stack_dir)), default=0)
     result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
     result["rendered"] = file.exists()
     result["outdated"] = (

@@ -10,11 +10,12 @@ import difflib
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.stack_certificates import CertificateError, pair
+from ansible.module_utils.stack_secrets import is_secret
 from ansible.module_utils.stack_settings import (
     DNS_RECORD,
     MONITORING_PORTS,
@@ -65,6 +66,52 @@ def refusals(
     problems = unknown_settings(names, known_names(project), set(settings))
     values, wrong = convert(settings, {name: read(name) for name in settings}, sources)
     return values, problems + wrong + check_settings(values, project)
+
+
+def check_templates(variables: Mapping[str, Any], fill: Callable[[Any], Any], project: Path) -> list[str]:
+    """Return a sentence for each part of a setting that Ansible takes for a template and cannot fill in.
+
+    Args:
+        variables: as they were written, settings and others.
+        fill: returns a value with its templates filled in.
+        project: the checkout.
+    """
+    problems, wrong = [], []
+    for name in [name for name in read_settings(project) if name in variables]:
+        try:
+            fill(variables[name])
+        except Exception:
+            wrong.append(name)
+    for name in wrong:
+        for path, key, text in _templates(name, variables[name]):
+            try:
+                fill(text)
+            except Exception as error:
+                if any(re.search(rf"\b{other}\b", text) for other in wrong if other != name):
+                    # It names the one that is wrong.
+                    continue
+                # A secret, and with it a reason that quotes it, is not shown.
+                hidden = is_secret(name) or is_secret(key)
+                reason = str(getattr(error, "message", error)).strip().splitlines() or ["no reason given"]
+                what = "what is given" if hidden else f"{text!r} ({reason[-1].strip().rstrip('.')})"
+                problems.append(
+                    f"{path}: Ansible takes {{{{ }}}} for a template of its own and cannot fill in {what}; correct it, or"
+                    f' write !unsafe before the value to keep it as it stands: {key}: !unsafe "...".'
+                )
+    return problems
+
+
+def _templates(path: str, value: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Return each text in a value that may be a template: its path, its key, and the text."""
+    key = key or path
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _templates(f"{path}.{name}", item, str(name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _templates(path, item, key)
+    elif isinstance(value, str) and re.search(r"\{[{%#]", value):
+        yield path, key, value
 
 
 def check_settings(values: dict, project: Path) -> list[str]:

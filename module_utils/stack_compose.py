@@ -13,6 +13,11 @@ OWNER = (
     '{{{{json .{0}}}}},{{{{json .Name}}}},{{{{json (.Label "com.docker.compose.project")}}}},'
     '{{{{json (.Label "com.docker.stack.namespace")}}}},{{{{json (.Label "webstack.recovery")}}}}'
 )
+# Setting that limits the containers of a service, of those that are neither load balancers nor part of monitoring; and of
+# monitoring's own those that have more.
+LIMITS = {"fe": "fe_limits", "be": "be_limits", "db": "database_limits"} | dict.fromkeys(
+    ("prometheus", "grafana", "cadvisor"), "monitoring_prometheus_limits"
+)
 # Exit code of the database's start.sh if its data is incomplete (EX_CONFIG of sysexits.h).
 HOPELESS = 78
 
@@ -131,6 +136,23 @@ def condition(container: dict) -> str:
             return "starting"
         return "troubled" if "(unhealthy)" in container["status"] else "well"
     return "starting" if container["state"] == "created" else "troubled"
+
+
+def killed(service: str, inspected: dict) -> str:
+    """Return that a container was killed for memory and which setting gives it that, from ``docker inspect``; or nothing."""
+    state, memory = inspected["State"], inspected["HostConfig"].get("Memory", 0)
+    setting = LIMITS.get(service, "lb_limits" if service.endswith("-lb") else "monitoring_limits")
+    limit = f"{setting}.memory is {written_size(memory)}" if memory else "it has no limit, so the host has none left"
+    if state.get("OOMKilled"):
+        return f"was killed for memory ({limit})"
+    # 128 and the number of SIGKILL; not every kernel tells the engine why.
+    return f"was killed with exit code 137, most likely for memory ({limit})" if state.get("ExitCode") == 137 else ""
+
+
+def written_size(number: int) -> str:
+    """Return an amount of memory as settings write it (``256M``)."""
+    power, unit = next((item for item in ((2**30, "G"), (2**20, "M"), (2**10, "K")) if number >= item[0]), (1, ""))
+    return f"{number / power:.4g}{unit}"
 
 
 def hopeless(service: str, exit_code: int) -> bool:

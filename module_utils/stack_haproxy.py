@@ -209,6 +209,15 @@ def read_counts(statistics: str) -> dict[str, Counts]:
     return found
 
 
+def frontend_counts(master: Path, timeout: float = 10) -> dict[str, int]:
+    """Return ``requests`` and ``failed`` ones of the application since a process has started; nothing if none answers."""
+    try:
+        counts = read_counts(ask(master, "@1 show stat", timeout)).get("FRONTEND")
+    except OSError:
+        return {}
+    return {"requests": counts.requests, "failed": counts.failed} if counts else {}
+
+
 def read_checks(statistics: str, backend: str) -> dict[str, str]:
     """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
     rows = read_rows(statistics)

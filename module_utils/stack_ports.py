@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -32,20 +33,31 @@ def port_problem(wanted: dict, project: str, published: list[dict], rootless: bo
     for item in near:
         if item in own or not overlap(address, item["address"]):
             continue
-        taken = f"port {port} of {address} is taken by the container {item['container']}"
         if item["project"] == project:
-            return f"{taken} of this stack; choose another one, or give that container another one in a run before this one"
-        return f"{taken}{' of the project ' * bool(item['project'])}{item['project']}; stop that or choose another port"
+            return (
+                f"port {port} of {address} is taken by the container {item['container']} of this stack; choose another one,"
+                " or give that container another one in a run before this one"
+            )
+        return f"port {port} of {address} is taken by {container(item)}; stop that or choose another port"
     if rootless and port < unprivileged() and not may_bind():
         return (
             f"port {port} is below {unprivileged()}, which a rootless engine may not publish; choose a higher one, or set"
             f" net.ipv4.ip_unprivileged_port_start to {port} on the host"
         )
-    return bind_problem(address, port, protocol, {item["address"] for item in own})
+    others = [item for item in near if item not in own]
+    return bind_problem(address, port, protocol, {item["address"] for item in own}, others)
 
 
-def bind_problem(address: str, port: int, protocol: str, own: set[str]) -> str | None:
-    """Return why this host does not give a port, or None; a stack's ``own`` addresses of that port are no obstacle."""
+def bind_problem(address: str, port: int, protocol: str, own: set[str], others: Sequence[dict] = ()) -> str | None:
+    """Return why this host does not give a port, or None.
+
+    Args:
+        address: of this host.
+        port: a number.
+        protocol: ``tcp`` or ``udp``.
+        own: addresses of that port that the stack itself has, which are no obstacle.
+        others: what other containers publish of that port.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     try:
@@ -61,16 +73,23 @@ def bind_problem(address: str, port: int, protocol: str, own: set[str]) -> str |
                 probe.listen(1)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            others = {inode for found, inode in listeners(port, protocol) if found not in own and overlap(address, found)}
-            if own and not others:
+            inodes = {inode for found, inode in listeners(port, protocol) if found not in own and overlap(address, found)}
+            if own and not inodes:
                 return None
-            return f"port {port} of {address} is taken{owner(others)}; stop that or choose another port"
+            # The engine's proxy may have an address that its list does not show.
+            by = f" by {container(others[0])}" if others else owner(inodes)
+            return f"port {port} of {address} is taken{by}; stop that or choose another port"
         if error.errno == errno.EADDRNOTAVAIL:
             return f"bind_address {address} is no address of this host; give one of its own, or 0.0.0.0"
         # The engine may bind where this user may not (ports below 1024).
         if error.errno not in (errno.EACCES, errno.EPERM):
             return f"port {port} of {address} cannot be used ({error.strerror}); choose another"
     return None
+
+
+def container(item: dict) -> str:
+    """Return what a message calls a container of ``stack_compose.read_published``."""
+    return f"the container {item['container']}{' of the project ' * bool(item['project'])}{item['project']}"
 
 
 def overlap(one: str, other: str) -> bool:
@@ -84,26 +103,33 @@ def overlap(one: str, other: str) -> bool:
 
 
 def listeners(port: int, protocol: str) -> list[tuple[str, str]]:
-    """Return address and inode of each socket that takes connections or datagrams on a port, from proc(5)."""
+    """Return address and inode of each socket of this host that takes connections or datagrams on a port, from proc(5)."""
     found = []
     for table in (protocol, f"{protocol}6"):
         try:
-            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+            text = Path("/proc/net", table).read_text(encoding="ascii")
         except OSError:
             continue
-        for line in lines:
-            # Local address, state (0A: TCP listens, 07: UDP is open), inode of the socket.
-            fields = line.split()
-            words, number = fields[1].split(":")
-            if int(number, 16) != port or fields[3] != ("0A" if protocol == "tcp" else "07"):
-                continue
-            packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
-            address = ipaddress.ip_address(packed)
-            mapped = getattr(address, "ipv4_mapped", None)
-            found.append((str(mapped or address), fields[9]))
-            if address == ipaddress.ip_address("::"):
-                # Most programs take IPv4 on it as well.
-                found.append(("0.0.0.0", fields[9]))  # noqa: S104 (read, not bound)
+        found += [(address, inode) for address, number, inode in read_listeners(text, protocol) if number == port]
+    return found
+
+
+def read_listeners(table: str, protocol: str) -> list[tuple[str, int, str]]:
+    """Return address, port and inode of each socket in a table of proc(5) that takes connections or datagrams."""
+    found = []
+    for line in table.splitlines():
+        # Local address, state (0A: TCP listens, 07: UDP is open), inode of the socket; a line of headings has another form.
+        fields = line.split()
+        if not fields or not fields[0].endswith(":") or fields[3] != ("0A" if protocol == "tcp" else "07"):
+            continue
+        words, number = fields[1].split(":")
+        packed = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+        address = ipaddress.ip_address(packed)
+        mapped = getattr(address, "ipv4_mapped", None)
+        found.append((str(mapped or address), int(number, 16), fields[9]))
+        if address == ipaddress.ip_address("::"):
+            # Most programs take IPv4 on it as well.
+            found.append(("0.0.0.0", int(number, 16), fields[9]))  # noqa: S104 (read, not bound)
     return found
 
 

@@ -5,6 +5,8 @@ For the controller: Ansible notes with each key and value which line it comes fr
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -53,6 +55,33 @@ class Sources:
         return self._scalars[path]
 
 
+def yaml_problem(name: str, text: str, mapping: bool = False) -> str:
+    """Return why a text is no YAML, with name and line; nothing if it is.
+
+    Args:
+        name: of its file, or of the option that gives it.
+        text: to read.
+        mapping: whether it has to be a dictionary.
+    """
+    with contextlib.suppress(ValueError):
+        # Ansible takes JSON first, which may have tabs.
+        text = json.dumps(json.loads(text))
+    try:
+        root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        begun = error.context_mark
+        reason = " ".join(part for part in (error.context, error.problem) if part)
+        # What has begun lines above is where the mistake is: a quote, a bracket.
+        since = f" (begun in line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
+        return f"{name}, line {mark.line + 1 if mark else 1}: this is no YAML: {reason}{since}; correct it."
+    except yaml.YAMLError as error:
+        return f"{name}: this is no YAML: {' '.join(str(error).split())}; correct it."
+    if mapping and not isinstance(root, yaml.MappingNode) and not text.startswith("$ANSIBLE_VAULT;"):
+        return f"{name}: variables are a dictionary; write them as name: value."
+    return ""
+
+
 def _origin(value: Any) -> Any:
     """Return what Ansible noted of where a value comes from, or None."""
     try:
@@ -74,6 +103,9 @@ def _same(text: str, value: Any) -> bool:
 def _scalars(text: str) -> dict[tuple[int, int], str]:
     """Return the unquoted scalars of a YAML text by line and column, from 1; those of keys have their value under -line."""
     found: dict[tuple[int, int], str] = {}
+    with contextlib.suppress(ValueError):
+        # Ansible takes JSON first, which may have tabs.
+        text = json.dumps(json.loads(text))
     try:
         root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:

@@ -63,6 +63,12 @@ def compose(*arguments: str) -> float:
     return timed("docker", "compose", "--file", str(DIRECTORY / "docker-compose.yml"), *arguments)
 
 
+def printed(*argv: str) -> int:
+    """Return how many lines a command prints, errors and progress included."""
+    done = subprocess.run(argv, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True)
+    return len(done.stdout.splitlines())
+
+
 def row(what: str, beside: str, pairs: list[tuple[float, float]]) -> str:
     """Return a row with the medians of both sides and of the ratio pair by pair."""
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
@@ -83,6 +89,11 @@ def main() -> None:
             playbook.write(ONE_TASK.format(directory=DIRECTORY))
             playbook.flush()
             unchanged = [(site(), timed(PLAYBOOK, playbook.name, **PLAIN)) for _ in range(runs)]
+            # What `make up` runs, which prints that command as well.
+            up = (PLAYBOOK, "playbooks/bootstrap.yml", "playbooks/site.yml", *SETTINGS)
+            plain = ("docker", "compose", "--file", str(DIRECTORY / "docker-compose.yml"), "up", "--detach")
+            nothing = [(timed(*up), timed(*plain)) for _ in range(runs)]
+            lines = (1 + printed(*up), printed(*plain))
         first = []
         for _ in range(max(2, runs // 2)):
             compose("down", "--volumes")
@@ -92,6 +103,8 @@ def main() -> None:
     finally:
         timed(PLAYBOOK, "playbooks/teardown.yml", *SETTINGS, "-e", "remove_data=true")
     print(row("a rerun of `site.yml` without changes", "a playbook of the one task `docker_compose_v2`", unchanged))
+    print(row("`make up` without changes", "`docker compose up --detach`", nothing))
+    print(f"| what that prints | {lines[0]} lines | the same: {lines[1]} lines | {lines[0] / lines[1]:.2f} |")
     print(row("a first deployment, images present", "`docker compose up --detach --wait`", first))
 
 

@@ -26,7 +26,6 @@ class ActionModule(ActionBase):
             result.update(self._execute_module(task_vars=task_vars))
             return result
         self._journal = shlex.quote(f"{self._task.args['path']}/rollout.log")
-        self._titled = False
         self._seen = int(self._command(f"cat {self._journal} 2>/dev/null | wc -c"))
         ended = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(ended,), daemon=True)
@@ -52,13 +51,14 @@ class ActionModule(ActionBase):
         text = self._command(f"tail -c +{self._seen + 1} {self._journal} 2>/dev/null")
         complete = text[: text.rfind("\n") + 1]
         self._seen += len(complete.encode())
-        if complete and not self._titled:
-            # Ansible prints a task's own title only when the task has ended.
-            self._titled = True
-            Display().display("\nChanging the containers:")
+        if complete:
+            # The callback prints it once, whoever asks first.
+            Display().display(f"{self._task.name}:")
         for line in complete.splitlines():
             step = json.loads(line)
-            Display().display(f"  {step['service']}: {step['text']}", color="bright blue")
+            # Why it has failed is the last that is said.
+            if step["gate"] != "failed":
+                Display().display(f"  {step['service']}: {step['text']}", color="bright blue")
 
     def _command(self, command: str) -> str:
         """Return what a command on the host prints."""

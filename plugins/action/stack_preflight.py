@@ -36,9 +36,14 @@ class ActionModule(ActionBase):
             return {**result, **self._take(arguments, task_vars)} if "run" in arguments else result
         project = Path(arguments["project_dir"]).resolve()
         sources = stack_written.Sources(self._text, context.CLIARGS.get("extra_vars", ()))
-        values, problems = stack_checks.refusals(
-            set(task_vars), lambda name: self._templar.template(task_vars[name]), project, sources
-        )
+        try:
+            values, problems = stack_checks.refusals(
+                set(task_vars), lambda name: self._templar.template(task_vars[name]), project, sources
+            )
+        except Exception:
+            problems = stack_checks.check_templates(task_vars, self._templar.template, project)
+            if not problems:
+                raise
         if problems:
             return self._refuse(problems)
         if arguments.get("settings_only"):

@@ -19,6 +19,7 @@ from ansible.module_utils.common.yaml import yaml_load
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_certificates, stack_swarm  # noqa: E402
 from ansible.module_utils.stack_compose import condition, read_images  # noqa: E402
+from ansible.module_utils.stack_failure import build_problem, seconds  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
     as_text,
@@ -28,6 +29,7 @@ from ansible.module_utils.stack_settings import (  # noqa: E402
     parse_version,
     with_defaults,
 )
+from ansible.module_utils.stack_summary import changes, failed_requests  # noqa: E402
 
 # Option of an internal network with which the engine itself keeps the host off its bridge.
 ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"
@@ -376,6 +378,7 @@ def image_names(
             "context": source,
             "digest": content,
             "application": True,
+            "setting": f"{name}_source",
         }
     return names
 
@@ -561,6 +564,8 @@ class FilterModule:
         """Return them."""
         return {
             "as_text": as_text,
+            "build_problem": build_problem,
+            "told_seconds": seconds,
             "with_defaults": with_defaults,
             "compose_value": compose_value,
             "compose_environment": compose_environment,
@@ -584,6 +589,8 @@ class FilterModule:
             "data_volume_problem": data_volume_problem,
             "data_volume_unfinished": data_volume_unfinished,
             "data_volume_upgrade": data_volume_upgrade,
+            "failed_requests": failed_requests,
+            "service_changes": changes,
             "certificate_pair": certificate_pair,
             "certificate_end": certificate_end,
             "certificate_expires_within": certificate_expires_within,

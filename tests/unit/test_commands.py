@@ -34,8 +34,14 @@ def without_make():
     return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 
 
-def test_make_alone_lists_all_targets():
-    listed = [line.split()[0] for line in run("make", "--no-print-directory", cwd=PROJECT).stdout.splitlines()]
+def test_make_alone_lists_all_targets_in_groups():
+    lines = run("make", "--no-print-directory", cwd=PROJECT).stdout.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    groups = [line for line in lines if line and not line.startswith(" ")]
+    assert groups == re.findall(r"^##@ (.+)$", MAKEFILE, re.MULTILINE)
+    assert len(groups) > 3
+    # Columns hold for the longest name.
+    assert len({re.match(r"  \S+ +", line).end() for line in lines if line.startswith("  ")}) == 1
     assert len(listed) == len(set(listed))
     assert set(listed) == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
     # Those are all targets that are no files.
@@ -150,3 +156,10 @@ def test_setting_as_a_variable_of_make_is_refused_with_the_right_form(given, rig
 def test_variables_of_make_are_taken(name):
     value = "-e fe_replicas=5" if name == "ARGS" else "a"
     assert run("make", "--dry-run", "help", f"{name}={value}", cwd=PROJECT, env=without_make()).stdout
+
+
+def test_make_remove_removes_the_stack_with_its_data():
+    said = run("make", "--dry-run", "remove", "ARGS=-e stack_name=shop", cwd=PROJECT, env=without_make()).stdout
+    assert said.splitlines()[-1].endswith(
+        "ansible-playbook playbooks/teardown.yml --extra-vars remove_data=true -e stack_name=shop"
+    )

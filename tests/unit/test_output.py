@@ -1,6 +1,7 @@
-"""What a run prints: a refusal once and last, as its sentences, and no secret in anything that Ansible displays."""
+"""What a run prints: each step as it happens, a failure once and last, and no secret in anything that Ansible displays."""
 
 import json
+import time
 from types import SimpleNamespace
 
 import output
@@ -59,6 +60,8 @@ def callback(screen, monkeypatch):
         _inventory=SimpleNamespace(get_hosts=lambda _: [SimpleNamespace(name="one")]),
         get_vars=lambda **_: {name: value for name, (value, _) in PLANTED.items()},
     )
+    # Tests look at the clock themselves.
+    monkeypatch.setattr(plugin, "_watch", lambda: None)
     play = SimpleNamespace(
         hosts="all",
         check_mode=False,
@@ -71,27 +74,38 @@ def callback(screen, monkeypatch):
     return plugin
 
 
-def ended(content, action="stack_preflight", host="one", loop=None):
-    """Return the end of a task, as a callback is told of it."""
-    task = SimpleNamespace(
+def task_of(action="stack_preflight", loop=None, name="Check the host"):
+    """Return a task, as a callback is told of it."""
+    return SimpleNamespace(
         action=action,
         loop=loop,
         delegate_to=None,
         no_log=False,
         check_mode=False,
         ignore_errors=False,
-        _uuid="1",
-        get_name=lambda: "Check the host",
+        _uuid=name,
+        name=name,
+        get_name=lambda: f"role : {name}",
         get_path=lambda: "here:1",
     )
+
+
+def ended(content, action="stack_preflight", host="one", loop=None, name="Check the host"):
+    """Return the end of a task, as a callback is told of it."""
     place = SimpleNamespace(name=host, get_name=lambda: host)
-    return SimpleNamespace(task=task, host=place, result=content, exception=None, task_name="Check the host")
+    return SimpleNamespace(
+        task=task_of(action, loop, name), host=place, result=content, exception=None, task_name="Check the host"
+    )
 
 
 def recap(plugin, **failures):
     """Let the run end; ``failures`` are those of each host."""
-    counts = {"ok": 1, "changed": 0, "unreachable": 0, "failures": 1, "skipped": 0, "rescued": 0, "ignored": 0}
-    stats = SimpleNamespace(processed=failures, failures=failures, summarize=lambda _: counts, custom={})
+    counts = {"ok": 1, "changed": 0, "unreachable": 0, "skipped": 0, "rescued": 0, "ignored": 0}
+
+    def summarize(host):
+        return {**counts, "failures": failures[host]}
+
+    stats = SimpleNamespace(processed=failures, failures=failures, summarize=summarize, custom={})
     plugin.v2_playbook_on_stats(stats)
 
 
@@ -100,12 +114,12 @@ def test_refusal_is_printed_once_and_last(screen, callback, action):
     found = {"tree": {"a": 1}, "certificate": KEY, "exception": "(traceback unavailable)", "invocation": {"module_args": {}}}
     callback.v2_runner_on_failed(ended({"msg": SENTENCES, "failed": True, **found}, action))
     recap(callback, one=1)
-    assert screen.text.endswith(f"\n{SENTENCES}\n")
+    assert f"\n{screen.text}".endswith(f"\n{SENTENCES}\n")
     assert screen.text.count(SENTENCES.splitlines()[0]) == 1
     for word in ("tree", "certificate", "FAILED", "Origin", "msg:", "module_args"):
         assert word not in screen.text
     if not Display().verbosity:
-        assert len(screen.text.splitlines()) <= 15
+        assert screen.text == f"{SENTENCES}\n"
 
 
 def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch):
@@ -168,14 +182,149 @@ def test_refusal_that_was_made_good_is_not_printed(screen, callback):
         ({"censored": "the output has been hidden", "stderr": "no space left on device"}, "stack_preflight"),
     ],
 )
-def test_other_failures_are_printed_as_they_are(screen, callback, content, action):
-    callback.v2_runner_on_failed(ended(content, action))
+def test_other_failures_are_printed_last_with_their_reason_and_as_they_are_with_v(screen, callback, content, action):
+    noise = {"invocation": {"module_args": {"name": "noise"}}, "stdout_lines": ["noise"], "failed": True}
+    callback.v2_runner_on_failed(ended({**content, **noise}, action))
+    recap(callback, one=1)
     assert "no space left on device" in screen.text
-    assert "FAILED!" in screen.text
+    if Display().verbosity:
+        assert "FAILED!" in screen.text
+        return
+    assert len(screen.text.splitlines()) <= 3
+    assert "noise" not in screen.text
+    last = screen.text.splitlines()[-1]
+    assert last.startswith("Check the host failed: ")
+    assert last.endswith("Run it again with -v to see all of it.")
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_sentence_of_a_rescue_stands_for_the_task_that_has_failed(screen, callback):
+    callback.v2_runner_on_failed(ended({"msg": "Missing sudo password", "rc": 1}, "command", name="Become root"))
+    callback.v2_runner_on_failed(ended({"msg": SENTENCES}, "ansible.builtin.fail", name="Refuse to go on"))
+    recap(callback, one=1)
+    assert screen.text == f"{SENTENCES}\n"
+
+
+def test_warnings_of_a_refusal_are_printed_with_v_only(screen, callback, monkeypatch):
+    warned = []
+    monkeypatch.setattr(callback, "_handle_warnings", warned.append)
+    callback.v2_runner_on_failed(ended({"msg": SENTENCES, "warnings": ["old"]}))
+    assert bool(warned) is bool(Display().verbosity)
+
+
+def begin(plugin, name, action="command", now=0.0):
+    """Let a task begin on one host, ``now`` seconds ago."""
+    task = task_of(action, name=name)
+    plugin.v2_playbook_on_task_start(task, False)
+    plugin.v2_runner_on_start(None, task)
+    plugin._since = plugin._spoken = time.monotonic() - now
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_heading_of_a_task_stands_before_it_has_ended_and_nothing_is_silent(screen, callback):
+    """The clock is looked at several times a second, so that these are the longest times."""
+    begin(callback, "Build webstack/fe:1")
+    start = callback._since
+    callback._tick(start + 1)
+    assert screen.text == ""
+    callback._tick(start + 2)
+    assert screen.text == "Build webstack/fe:1\n"
+    # Everything that is displayed ends the silence.
+    spoken = callback._spoken
+    callback._tick(spoken + 3)
+    assert screen.text == "Build webstack/fe:1\n"
+    callback._tick(spoken + 4)
+    assert screen.text.splitlines()[1:] == [f"  … {spoken + 4 - start:.0f} s"]
+    callback.v2_runner_on_ok(ended({"changed": True}, "command", name="Build webstack/fe:1"))
+    assert len(screen.text.splitlines()) == 2
+    assert output.SILENCE + output.TICK < 5
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_many_short_tasks_are_not_silent_either(screen, callback):
+    for number in range(20):
+        begin(callback, f"Look at {number}")
+        callback._spoken = time.monotonic() - number
+        callback._tick(time.monotonic())
+        callback.v2_runner_on_ok(ended({"changed": False}, name=f"Look at {number}"))
+    assert screen.text.splitlines() == [f"Look at {number}" for number in range(4, 20)]
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_steps_of_a_module_stand_under_its_heading_which_is_printed_once(screen, callback):
+    """The action plugin asks for it with its first step, the clock after a while, the result at the end."""
+    begin(callback, "Change the containers piece by piece", "compose_rollout")
+    for step in ("one", "two"):
+        Display().display("Change the containers piece by piece:")
+        Display().display(f"  fe: {step}")
+    callback._tick(callback._since + 2)
+    callback.v2_runner_on_ok(ended({"changed": True}, "compose_rollout", name="Change the containers piece by piece"))
+    assert screen.text.splitlines() == ["Change the containers piece by piece", "  fe: one", "  fe: two"]
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_run_without_changes_prints_what_runs_and_nothing_of_other_plays(screen, callback, monkeypatch):
+    monkeypatch.setattr(context, "CLIARGS", {"args": ("bootstrap.yml", "site.yml"), "check": False})
+    said = "webstack runs at http://127.0.0.1:8080/\nNo container has changed."
+    for last in (False, True):
+        callback.v2_playbook_on_start(None)
+        for number in range(40):
+            begin(callback, f"Look at {number}")
+            callback._tick(time.monotonic())
+            callback.v2_runner_on_ok(ended({"changed": False, "rc": 0}, name=f"Look at {number}"))
+        if last:
+            begin(callback, "Say what runs", "debug")
+            callback.v2_runner_on_ok(ended({"msg": f"{said}\n", "_ansible_verbose_always": True}, "debug"))
+        callback.v2_playbook_on_no_hosts_matched()
+        recap(callback, one=0)
+    lines = screen.text.splitlines()
+    assert lines[:2] == said.splitlines()
+    assert lines[2].startswith("PLAY RECAP after 0.")
+    assert lines[3].split()[:4] == ["one", ":", "ok=1", "changed=0"]
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+@pytest.mark.parametrize("names", [["one"], ["one", "a-host-with-a-long-name.of.a.long.domain.example.com"]])
+def test_recap_has_its_columns_one_under_the_other(screen, callback, names):
+    recap(callback, **dict.fromkeys(names, 0))
+    lines = screen.text.splitlines()[1:]
+    assert len({line.index(" : ok=") for line in lines}) == 1
+    assert len({line.index("changed=") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("screen", [0], indirect=True)
+def test_worker_takes_no_lock_of_the_run(screen, callback, monkeypatch):
+    """It may have been forked while the clock's thread had it."""
+    begin(callback, "Build")
+    monkeypatch.setattr(output.os, "getpid", lambda: -1)
+    monkeypatch.setattr(callback, "_is_heading", lambda _: pytest.fail("asked for the heading"))
+    Display().display("hello")
+    assert screen.text == "hello\n"
+
+
+def test_v_prints_what_ansible_prints(screen, callback):
+    callback.v2_runner_on_ok(ended({"changed": True}))
+    recap(callback, one=0)
+    usual = "TASK [" in screen.text and "changed: [one]" in screen.text and "PLAY RECAP ***" in screen.text
+    assert usual is bool(Display().verbosity)
+
+
+def test_setting_that_cannot_be_filled_in_is_named_wherever_it_is_read(screen, callback, monkeypatch):
+    failed = "Finalization of task args for 'ansible.builtin.set_fact' failed: 'nothing' is undefined"
+    monkeypatch.setattr(
+        output.stack_checks, "check_templates", lambda *_: ["stack_dir: Ansible takes {{ }} for a template."]
+    )
+    callback.v2_runner_on_failed(ended({"msg": failed}, "ansible.builtin.set_fact"))
+    callback.v2_runner_on_failed(ended({"msg": failed}, "stack_preflight"))
+    recap(callback, one=1)
+    assert f"\n{screen.text}".endswith("\nstack_dir: Ansible takes {{ }} for a template.\n")
+    assert "Finalization" not in screen.text
 
 
 def test_what_is_ignored_is_no_refusal(screen, callback):
-    callback.v2_runner_on_failed(ended({"msg": SENTENCES}), ignore_errors=True)
+    result = ended({"msg": SENTENCES})
+    callback.v2_runner_on_failed(result, ignore_errors=True)
     assert "...ignoring" in screen.text
     recap(callback, one=0)
     assert screen.text.count("http_port") == 1

@@ -128,6 +128,12 @@ def test_what_others_publish_elsewhere_is_no_obstacle(other):
     assert port_problem(wanted(port=port), PROJECT, [other]) is None
 
 
+def test_container_is_named_where_the_engine_lists_another_address_than_its_proxy_has():
+    with listening("127.0.0.1") as port:
+        said = port_problem(wanted(port=port), PROJECT, [published("::", port, project="shop")])
+    assert said.startswith(f"port {port} of 127.0.0.1 is taken by the container shop-fe-lb-1 of the project shop; ")
+
+
 def test_taken_port_names_its_owner():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -155,7 +155,13 @@ class Engine(compose_rollout.Stack):
         labels = {"com.docker.compose.service": "fe-lb", "com.docker.compose.container-number": number}
         return compose_rollout.Container(
             {
-                **{"Id": identity, "Name": f"/web-fe-lb-{number}", "Image": "x", "NetworkSettings": {"Networks": {}}},
+                **{
+                    "Id": identity,
+                    "Name": f"/web-fe-lb-{number}",
+                    "Image": "x",
+                    "NetworkSettings": {"Networks": {}},
+                    "HostConfig": {},
+                },
                 **{
                     "Config": {"Labels": labels, "Image": "haproxy"},
                     "State": {"Status": status, "Health": {"Status": health}},
@@ -212,7 +218,7 @@ class Engine(compose_rollout.Stack):
         ("up", "up failed"),
         ("stop", "stop failed"),
         ("start new", "start new failed"),
-        ("new", "is unhealthy. The last lines of web-fe-lb-2:\n  its words\nweb-fe-lb-1 serves again."),
+        ("new", "The last lines of web-fe-lb-2:\n  its words\nfe-lb: web-fe-lb-2 is unhealthy. web-fe-lb-1 serves again."),
     ],
 )
 def test_load_balancer_that_does_not_come_up_gives_its_place_back(tmp_path, monkeypatch, breaks, said):

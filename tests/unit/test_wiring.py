@@ -27,7 +27,7 @@ def build(image, **settings):
     """Return the arguments of the module that builds an image."""
     facts = {"image_source": "debian", "_images_names": NAMES, "ansible_connection": "local"}
     facts["__images_ca_bundle"] = {"stat": {"exists": True}}
-    arguments = task("images", "build.yml", "Build the image")["community.docker.docker_image_build"]
+    arguments = task("images", "build.yml", "Build {{ __images_item.reference }}")["community.docker.docker_image_build"]
     return render(arguments, "images", **{**facts, "__images_item": {**image, "reference": image["debian"]}, **settings})
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import yaml
-from stack import changed, run, wait_until
+from stack import PROJECT, changed, run, wait_until
 
 pytestmark = pytest.mark.usefixtures("restored")
 
@@ -71,6 +71,44 @@ def test_new_setting_of_a_load_balancer_reloads_it_in_place(stack):
     assert stack.ids() == before
     assert changed(output) == 2, "the files and the reload"
     wait_until(lambda: stack.request().status == 200, 5)
+    stack.playbook("site.yml")
+
+
+def test_rerun_prints_at_most_15_lines_and_what_runs(stack):
+    stack.playbook("site.yml")
+    lines = stack.playbook("bootstrap.yml", str(PROJECT / "playbooks" / "site.yml")).stdout.splitlines()
+    assert len(lines) <= 15, lines
+    said = "\n".join(lines)
+    for part in (
+        f"{stack.name} runs at http",
+        "Mode: production, release ",
+        "No container has changed.",
+        "PLAY RECAP after ",
+    ):
+        assert part in said, said
+    changed_ = stack.playbook("site.yml", "-e", "fe_replicas=3").stdout
+    assert re.search(r"^  fe  2 → 3 containers$", changed_, re.MULTILINE), changed_
+    assert re.search(r"^Requests that failed meanwhile: 0 of \d+ at fe-lb, 0 of \d+ at be-lb$", changed_, re.MULTILINE), (
+        changed_
+    )
+    # The heading before the steps, and they before the result.
+    heading, step = (changed_.index(text) for text in ("Change the containers piece by piece\n", "  fe: starting 1"))
+    assert heading < step < changed_.index("PLAY RECAP")
+    stack.playbook("site.yml")
+
+
+def test_release_that_listens_on_loopback_is_told_within_ten_seconds(stack):
+    command = ["python3", "-m", "http.server", "8000", "--bind", "127.0.0.1"]
+    before = stack.ids()
+    done = stack.playbook("site.yml", "-e", json.dumps({"fe_command": command}), check=False)
+    assert done.returncode != 0
+    assert "listens on 127.0.0.1:8000 alone, where no other container reaches it" in done.stdout.splitlines()[-1], (
+        done.stdout
+    )
+    steps = [json.loads(line) for line in (stack.directory / "rollout.log").read_text().splitlines()]
+    begin, end = (max(step["time"] for step in steps if step["gate"] == gate) for gate in ("health", "abort"))
+    assert end - begin < 10
+    assert stack.ids() == before
     stack.playbook("site.yml")
 
 
