@@ -39,8 +39,8 @@ OTHERS = f'service!~"{"|".join(state.SERVICES)}"'
 # The oldest sample that is kept, seconds of the epoch.
 OLDEST = "min(prometheus_tsdb_lowest_timestamp_seconds)"
 # What a chart shows: unit, how numbers are written (d3-format), and its lines. Each has a name, the tier whose colour it has
-# (failed: that of failures), whether it is dashed (a tier: unless it is that of the edge), and the expression. In all but the
-# last {} stands for a label's value.
+# (failed: that of failures), whether it is dashed (a tier: unless it is that of the edge), and the expression. In all but
+# the last {} stands for a label's value.
 CHARTS: dict[str, dict[str, Any]] = {
     "requests": {
         "title": "Requests per second",
@@ -143,7 +143,10 @@ class Console:
             now, told, written = await asyncio.gather(
                 self._prometheus.now(**state.NOW), self._prometheus.alerts(), self._written()
             )
-            seen = now["seen"] or (await self._prometheus.now(seen=state.LAST_SEEN))["seen"]
+            now["state"] = [series for series in now["state"] if series.value]
+            seen = max((series.value for series in now["seen"]), default=0.0) or await self._prometheus.value(
+                state.LAST_SEEN
+            )
         except PrometheusError as error:
             return JSONResponse({"stack": self._stack, "error": f"{error}.", "since": self._answered}, status_code=503)
         moment = self._answered = time.time()
@@ -153,7 +156,7 @@ class Console:
                 "stack": self._stack,
                 "time": moment,
                 "services": shown,
-                "troubles": state.troubles(shown, now, alerts, seen[0].value if seen else 0.0, moment),
+                "troubles": state.troubles(shown, now, alerts, seen or 0.0, moment),
                 "alerts": [alert for alert in alerts if alert["fires"]],
                 "work": history.at_work(written, moment),
             }
@@ -163,9 +166,8 @@ class Console:
         """Answer the lines of all charts, and what has happened meanwhile."""
         try:
             if request.query_params.get("last") == "all":
-                kept = (await self._prometheus.now(oldest=OLDEST))["oldest"]
                 end = time.time()
-                begin = min(kept[0].value if kept else end, end - SHORTEST)
+                begin = min(await self._prometheus.value(OLDEST) or end, end - SHORTEST)
             else:
                 begin, end = span(request.query_params, time.time())
         except ValueError:

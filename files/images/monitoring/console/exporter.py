@@ -39,5 +39,5 @@ class Exporter:
             answer = await self._client.get(f"{self._url.scheme}://{host}:{port}{path}", params=parameters)
             content = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            return {"error": f"container-exporter does not answer: {str(error) or type(error).__name__}"}
+            return {"error": f"container-exporter does not answer{f': {error}' if str(error) else ''}."}
         return content if isinstance(content, dict) else {"error": "container-exporter does not answer."}

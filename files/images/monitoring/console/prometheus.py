@@ -53,7 +53,7 @@ class Prometheus:
             answer = await self._client.request(method, f"/api/v1/{path}", data=parameters or None)
             content = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise PrometheusError(f"Prometheus does not answer: {str(error) or type(error).__name__}") from error
+            raise PrometheusError(f"Prometheus does not answer{f': {error}' if str(error) else ''}") from error
         if content.get("status") != "success":
             raise PrometheusError(f"Prometheus refuses a question: {content.get('error')}")
         return content["data"]
@@ -81,14 +81,25 @@ class Prometheus:
         """
         return (await self._ask("alerts"))["alerts"]
 
-    async def now(self, **expressions: str) -> dict[str, list[Series]]:
-        """Return what each expression is at this moment, by its name.
+    async def value(self, expression: str) -> float | None:
+        """Return the only value of an expression at this moment; None: there is none.
 
         Raises:
             PrometheusError: see there.
         """
-        found = await asyncio.gather(*(self._series("query", query=text) for text in expressions.values()))
-        return dict(zip(expressions, found, strict=True))
+        return next((series.value for series in await self._series("query", query=expression)), None)
+
+    async def now(self, **metrics: str) -> dict[str, list[Series]]:
+        """Return the series of each metric at this moment, by its name here; it is one question.
+
+        Raises:
+            PrometheusError: see there.
+        """
+        names = {metric: name for name, metric in metrics.items()}
+        found: dict[str, list[Series]] = {name: [] for name in metrics}
+        for series in await self._series("query", query=f'{{__name__=~"{"|".join(names)}"}}'):
+            found[names[series.labels["__name__"]]].append(series)
+        return found
 
     async def over(self, begin: float, end: float, step: float, **expressions: str) -> dict[str, list[Series]]:
         """Return what each expression was from ``begin`` to ``end`` every ``step`` seconds, by its name.

@@ -10,10 +10,10 @@ from typing import Any
 from console.history import about_of
 from console.prometheus import Labels, Series
 
-# What the page asks for this moment.
+# The metrics that the page asks for this moment.
 NOW = {
-    "state": "container_state == 1",
-    "seen": "max(container_last_seen)",
+    "state": "container_state",
+    "seen": "container_last_seen",
     "since": "container_since_seconds",
     "exit": "container_exit_code",
     "health": "container_health_state",

@@ -175,7 +175,7 @@ def serve(server: balancers.Server, labels: dict[str, str], path: str, families:
         text = "When the replica was put into rotation or taken out of it, seconds of the epoch."
         families.gauge("container_rotation_since_seconds", text, server.since, labels)
     if server.reason:
-        why = f"{server.reason} on {path}" if server.asked and path else server.reason
+        why = f"{server.reason} on {path}" if server.asked and path and server.reason != balancers.DRAINED else server.reason
         text = "Why the load balancer sends the replica no requests."
         families.gauge("container_out_of_rotation", text, 1, {**labels, "reason": why})
     families.counter(

@@ -24,7 +24,7 @@ CONTROL = re.compile(
 # What stands behind a name of something secret, in whatever form applications write it, and keys without their first line.
 NAMED = re.compile(
     r"""(?i)((?:pass(?:word|wd|phrase)?|secret|token|authorization|cookie|credentials?|(?:api|access|private)[-_]?key)"""
-    r"""["']?\s*(?:[:=]|\bis\b)\s*(?:bearer |basic |token )?["']?)[^\s"',;&]+"""
+    r"""["']?\s*[:=]\s*(?:bearer |basic |token )?["']?)[^\s"',;&]+"""
 )
 BARE = re.compile(r"(?i)(\b(?:bearer|basic) )[A-Za-z0-9+/=._~-]{8,}")
 KEY = re.compile(r"(?m)^(\S+ )[A-Za-z0-9+/=]{40,}$")
