@@ -46,7 +46,7 @@ NAMES = ("web-fe-lb-1", "web-fe-1", "web-fe-2", "web-be-lb-1", "web-be-1", "web-
 
 
 def stack(**changed):
-    """Return what Prometheus knows of a stack where all is well, but for some metrics: series by their names in state.NOW."""
+    """Return what Prometheus knows of a stack where all is well, but for some metrics: series by the names of state.NOW."""
     replicas = [name for name in NAMES if "lb" not in name and "db" not in name]
     known = {
         "state": [(labels(name, state="running"), 1) for name in NAMES],

@@ -156,7 +156,7 @@ class Console:
                 "stack": self._stack,
                 "time": moment,
                 "services": shown,
-                "troubles": state.troubles(shown, now, alerts, seen or 0.0, moment),
+                "troubles": state.troubles(shown, now, alerts, seen, moment),
                 "alerts": [alert for alert in alerts if alert["fires"]],
                 "work": history.at_work(written, moment),
             }
