@@ -286,7 +286,7 @@ def test_alerts_are_told_by_when_they_began():
     labels_of = {"alertname": "TierDown", "severity": "critical", "service": "fe"}
     points = [(float(moment), 2001.5) for moment in range(2020, 2200, 20)]
     assert past(alerts=[Series(labels_of, points)]) == [(2001.5, "Alert TierDown of fe, for about 2 min")]
-    assert past(alerts=[Series(labels_of, points)], end=2200.0) == [(2001.5, "Alert TierDown of fe fires")]
+    assert past(alerts=[Series(labels_of, points)], end=2200.0) == [(2001.5, "Alert TierDown of fe")]
 
 
 def test_deployments_are_marks_and_those_that_belong_together_one():

@@ -92,21 +92,6 @@ def test_runbook_is_served(stack, browser):
         accessible(page)
 
 
-def test_page_says_what_a_rollout_does_and_marks_it_in_every_chart(stack, browser):
-    tell(stack.directory, "step", "fe: starting 2 beside 2", service="fe")
-    with console(browser, stack) as page:
-        try:
-            page.wait_for_selector("#verdict:has-text('A change is at work: fe: starting 2 beside 2')", timeout=PATIENCE)
-            page.wait_for_selector("#chart-cpu .js-line", timeout=PATIENCE, state="attached")
-            keep(page, "console-roll")
-        finally:
-            tell(stack.directory, "rollout", "fe was scaled from 2 to 4", service="fe")
-        page.wait_for_selector("#verdict:has-text('All is well')", timeout=PATIENCE)
-        page.wait_for_selector("#events li:has-text('fe was scaled from 2 to 4')", timeout=PATIENCE)
-        marked = page.locator(".chart:has(.shapelayer path)")
-        wait_until(lambda: marked.count() == page.locator(".chart").count(), 30)
-
-
 def test_page_says_first_that_the_site_is_down_and_why(stack, browser):
     names = [container["Name"].lstrip("/") for container in stack.containers("fe")]
     begin = time.time()
@@ -133,6 +118,21 @@ def test_page_says_first_that_the_site_is_down_and_why(stack, browser):
             if event["kind"] == "container" and event["time"] > begin
         ]
         assert len(told) == len(names)
+
+
+def test_page_says_what_a_rollout_does_and_marks_it_in_every_chart(stack, browser):
+    tell(stack.directory, "step", "fe: starting 2 beside 2", service="fe")
+    with console(browser, stack) as page:
+        try:
+            page.wait_for_selector("#verdict:has-text('A change is at work: fe: starting 2 beside 2')", timeout=PATIENCE)
+            page.wait_for_selector("#chart-cpu .js-line", timeout=PATIENCE, state="attached")
+            keep(page, "console-roll")
+        finally:
+            tell(stack.directory, "rollout", "fe was scaled from 2 to 4", service="fe")
+        page.wait_for_selector("#verdict:has-text('All is well')", timeout=PATIENCE)
+        page.wait_for_selector("#events li:has-text('fe was scaled from 2 to 4')", timeout=PATIENCE)
+        marked = page.locator(".chart:has(.shapelayer path)")
+        wait_until(lambda: marked.count() == page.locator(".chart").count(), 30)
 
 
 def test_page_says_when_prometheus_is_away(stack, browser):

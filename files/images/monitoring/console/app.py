@@ -202,6 +202,7 @@ class Console:
             {
                 "begin": begin,
                 "end": end,
+                "step": step,
                 "charts": list(charts.values()),
                 "events": happened,
                 "marks": history.marks(happened),

@@ -103,7 +103,7 @@ def fired(series: list[Series], end: float, step: float) -> Iterable[Event]:
             yield {
                 "time": begin,
                 "kind": "alert",
-                "text": f"{text}, for about {duration(max(step, last - begin))}" if over else f"{text} fires",
+                "text": f"{text}, for about {duration(max(step, last - begin))}" if over else text,
             }
 
 

@@ -221,8 +221,7 @@ function draw(data) {
     const element = byId(`chart-${chart.name}`) || byId("charts").appendChild(make("div", { id: `chart-${chart.name}`, class: "chart", role: "img" }));
     const lines = chart.lines.map((line) => ({
       name: line.name,
-      x: line.points.map((point) => date(point[0])),
-      y: line.points.map((point) => point[1]),
+      ...points(line.points, data.step),
       mode: "lines",
       line: { width: 1.5, color: colour(line.tier === "failed" ? "--bad" : `--${line.tier}`), dash: line.dashed ? "dot" : "solid" },
       hovertemplate: `%{y:${chart.format}}${chart.unit}<extra>%{fullData.name}</extra>`,
@@ -239,7 +238,7 @@ function draw(data) {
       showlegend: true,
       legend: { orientation: "h", y: -0.13 },
       hovermode: "x",
-      xaxis: { ...axis, nticks: 5, range: [date(data.begin), date(data.end)] },
+      xaxis: { ...axis, tickformat: data.end - data.begin > 2 * 86400 ? "%b %d" : "%H:%M", nticks: 5, range: [date(data.begin), date(data.end)] },
       yaxis: { ...axis, rangemode: "tozero", nticks: 5, ticksuffix: chart.unit, tickformat: chart.format },
       // Deployments; what a mark is, is said where one points at it, and in the list of events.
       shapes: marks.map((mark) => ({ type: "line", x0: mark.at, x1: mark.at, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dash" } })),
@@ -253,6 +252,20 @@ function draw(data) {
     if (document.activeElement !== byId(name)) byId(name).value = local(moment);
   }
   for (const button of byId("spans").children) button.setAttribute("aria-pressed", String(button.dataset.last === range.last));
+}
+
+// Where there is no data, there is no line.
+function points(found, step) {
+  const [x, y] = [[], []];
+  for (const [place, [moment, value]] of found.entries()) {
+    if (place && moment - found[place - 1][0] > 2 * step) {
+      x.push(new Date((moment - step) * 1000));
+      y.push(null);
+    }
+    x.push(new Date(moment * 1000));
+    y.push(value);
+  }
+  return { x, y };
 }
 
 // The charts take a few tags for formatting.
@@ -288,10 +301,14 @@ async function requests() {
   byId("requests").parentElement.hidden = !note.hidden;
 }
 
+// The tile that it was opened from may have been made anew meanwhile.
+byId("log").addEventListener("close", (event) => document.querySelector(`.tile[data-key="${CSS.escape(event.target.dataset.of)}"]`)?.focus());
+
 async function openLog(name) {
   const lines = byId("log-lines");
   say(byId("log-title"), `The end of the log of ${name}`);
   lines.textContent = "…";
+  byId("log").dataset.of = name;
   byId("log").showModal();
   try {
     const data = await ask(`/api/log?${new URLSearchParams({ name })}`);
