@@ -449,9 +449,9 @@ def test_failing_requests_come_first_and_then_the_slowest():
     [
         ((200, {"lines": [{"time": 1.0, "text": "x"}]}), 200, {"lines": [{"time": 1.0, "text": "x"}]}),
         (
-            (403, {"error": "Logs are switched off (monitoring_logs)."}),
+            (403, {"error": "Logs are switched off (monitoring_show_logs)."}),
             404,
-            {"error": "Logs are switched off (monitoring_logs)."},
+            {"error": "Logs are switched off (monitoring_show_logs)."},
         ),
     ],
 )

@@ -412,7 +412,7 @@ def test_switched_off_logs_are_said_to_be(path):
     refused = APIError("no", response=SimpleNamespace(status_code=403))
     assert answer(with_logs(error=refused)[0], path, "name=web-fe-1") == (
         "403",
-        {"error": "Logs are switched off (monitoring_logs)."},
+        {"error": "Logs are switched off (monitoring_show_logs)."},
     )
 
 

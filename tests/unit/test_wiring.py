@@ -143,8 +143,8 @@ def test_monitoring_memory_reservation_is_counted():
 
 
 @pytest.mark.parametrize("logs", [True, False, "false"])
-def test_monitoring_logs_lets_the_end_of_logs_through_or_none(logs):
-    text = render_template("docker-api.cfg.j2", "monitoring", monitoring_logs=logs, ansible_managed="")
+def test_monitoring_show_logs_lets_the_end_of_logs_through_or_none(logs):
+    text = render_template("docker-api.cfg.j2", "monitoring", monitoring_show_logs=logs, ansible_managed="")
     refusal = next(line for line in text.splitlines() if "deny_status 403 unless" in line)
     assert refusal.strip().endswith("unless get asked or get log end" if logs is True else "unless get asked")
     assert ("/logs" in text) == (logs is True)

@@ -122,11 +122,11 @@ def test_prometheus_is_as_wanted(stack):
     assert stack.values("stack_alert_threshold") == wanted
 
 
-@pytest.mark.shows("monitoring_logs")
+@pytest.mark.shows("monitoring_show_logs")
 def test_no_log_can_be_read_where_that_is_switched_off(stack):
     name = stack.containers("fe")[0]["Name"].lstrip("/")
     for path in (f"/api/log?name={name}", "/api/requests"):
-        assert json.loads(ask(stack, path)) == {"error": "Logs are switched off (monitoring_logs)."}
+        assert json.loads(ask(stack, path)) == {"error": "Logs are switched off (monitoring_show_logs)."}
 
 
 @pytest.mark.shows("monitoring_limits")

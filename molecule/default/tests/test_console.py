@@ -147,6 +147,8 @@ def test_page_says_when_prometheus_is_away(stack, browser):
             keep(page, "console-away")
         finally:
             run("docker", "unpause", prometheus)
+        # The engine looks anew whether it is healthy, within half a minute.
+        wait_until(lambda: stack.containers("prometheus")[0]["State"]["Health"]["Status"] == "healthy", 60)
         page.wait_for_selector(WELL, timeout=PATIENCE)
 
 

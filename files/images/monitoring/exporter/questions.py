@@ -56,7 +56,7 @@ class Questions:
             status, content = answer(parameters)
         except APIError as error:
             off = error.status_code == 403
-            text = "Logs are switched off (monitoring_logs)." if off else f"The engine refuses: {error.explanation}"
+            text = "Logs are switched off (monitoring_show_logs)." if off else f"The engine refuses: {error.explanation}"
             status, content = "403 Forbidden" if off else "502 Bad Gateway", {"error": text}
         except (DockerException, requests.RequestException):
             status, content = "502 Bad Gateway", {"error": "The engine does not answer."}
