@@ -97,7 +97,7 @@ def test_page_says_first_that_the_site_is_down_and_why(stack, browser):
     begin = time.time()
     run("docker", "stop", *names)
     try:
-        with console(browser, stack) as page:
+        with console(browser, stack, "dark") as page:
             page.wait_for_selector("#verdict:has-text('The site is down: no front end runs: exited')", timeout=PATIENCE)
             assert page.get_attribute("#advice a", "href") == "/runbook#tierdown"
             wait_until(lambda: stack.request().status == 503, 10)
