@@ -57,7 +57,7 @@ def test_any_time_can_be_shown_and_its_address_be_shared(stack, browser):
         shown = page.inner_text("#events")
     assert "begin=" in address
     with (
-        console(browser, stack, path=address.partition("/?")[2]) as page,
+        console(browser, stack, path=f"?{address.partition('/?')[2]}") as page,
         page.expect_response("**/api/past?begin=*") as answer,
     ):
         assert answer.value.json()["end"] - answer.value.json()["begin"] == 6955
@@ -81,7 +81,7 @@ def test_end_of_a_log_opens_by_keyboard_and_the_keyboard_stays_where_it_was(stac
 
 
 def test_failing_and_slow_requests_are_shown_by_path(stack, browser):
-    assert stack.request("/no/such/4711").status == 404
+    assert stack.request(path="/no/such/4711").status == 404
     with console(browser, stack) as page:
         page.wait_for_selector("#requests td:has-text('GET /no/such/…')", timeout=PATIENCE)
 

@@ -250,7 +250,7 @@ function draw(data) {
   fill(byId("events"), ...list(data.events, "Nothing has happened."));
   fill(byId("releases"), ...list(data.releases, "None since this is written down."));
   for (const [name, moment] of [["begin", data.begin], ["end", data.end]]) {
-    if (document.activeElement !== byId(name)) byId(name).value = local(moment);
+    if (!document.activeElement.matches("#range input")) byId(name).value = local(moment);
   }
   for (const button of byId("spans").children) button.setAttribute("aria-pressed", String(button.dataset.last === range.last));
 }
