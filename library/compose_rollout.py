@@ -144,6 +144,7 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     refused_checks,
     save_state,
 )
+from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_ports import overlap  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
@@ -683,6 +684,7 @@ def replace_others(
             if problem := unhealthy(stack, name, begin + parameters["timeout"]):
                 raise RolloutError(problem)
         say(name, "replace", f"{name} is healthy after {time.monotonic() - begin:.1f} s")
+        tell(stack.path, "rollout", f"{name} was {'replaced' if running else 'started'}", service=name)
     return steps
 
 
@@ -762,6 +764,16 @@ def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: 
     stack.run("docker", "rename", new.id, old[0].name)
 
 
+def outcome(before: list[Container], after: list[Container], service: str) -> str:
+    """Return what a rollout has made of a service, in one sentence; empty if its containers are the same."""
+    old, new = ([item for item in some if item.service == service] for some in (before, after))
+    kept = {item.id for item in old} & {item.id for item in new}
+    come, gone = ([item for item in some if item.id not in kept] for some in (new, old))
+    scaled = f"scaled from {len(old)} to {len(new)}" if len(old) != len(new) else ""
+    rolled = f"rolled: {names(come)} instead of {names(gone)}" if come and gone else ""
+    return f"{service} was {' and '.join(filter(None, (scaled, rolled)))}" if scaled or rolled else ""
+
+
 def describe(containers: list[Container], service: str) -> str:
     """Return a line for each container of a service: name, image and digest of its configuration."""
     return "".join(f"{c.name} {c.image_name} {c.hash[:12]}\n" for c in containers if c.service == service)
@@ -781,6 +793,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         line = {"time": round(time.time(), 3), "service": service, "gate": gate, "text": text}
         with journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        tell(stack.path, "step", f"{service}: {text}", service=service)
 
     model = stack.model()
     ids = {image: stack.image_id(image) for image in {service["image"] for service in model.values()}}
@@ -807,6 +820,8 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
             raise
         if plan and not service["gap"]:
             progress("done", "done")
+            if text := outcome(before, stack.containers(), service["name"]):
+                tell(stack.path, "rollout", text, service=service["name"])
     after = before if check else stack.containers()
     diff = []
     for name in (service["name"] for service in parameters["services"] + parameters["others"]):
@@ -860,6 +875,8 @@ def main() -> None:
         with held(Path(parameters["path"]), "changes containers", parameters["lock_timeout"]) as descriptor:
             result = converge(parameters, False, descriptor)
     except (RolloutError, LockError, OSError) as error:
+        if not module.check_mode:
+            tell(Path(parameters["path"]), "failed", f"A rollout failed: {str(error).splitlines()[0]}")
         module.fail_json(msg=str(error))
     module.exit_json(**result)
 

@@ -91,6 +91,7 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import replace  # noqa: E402
+from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_releases import (  # noqa: E402
     FOLDER,
@@ -151,8 +152,15 @@ def save(root: Path, parameters: dict, check: bool) -> dict:
         folder.mkdir(parents=True, exist_ok=True)
         replace(folder / FILE, text, MODE)
         write_index(root, index)
+        told(root, result["release"], "was deployed")
     result["removed"] = tidy(parameters, index)
     return result
+
+
+def told(root: Path, release: dict, what: str) -> None:
+    """Write down what was done with a release."""
+    images = ", ".join(f"{service} {image['name']}" for service, image in release["images"].items())
+    tell(root, "release", f"Release {release['number']} {what}: {images}", release=release["number"])
 
 
 def new_release(root: Path, index: list[dict], text: str) -> dict:
@@ -265,6 +273,7 @@ def forget(root: Path, parameters: dict, check: bool) -> dict:
     position = next(place for place, item in enumerate(index) if item["number"] == parameters["number"])
     if not check:
         write_index(root, index[: position + 1])
+        told(root, index[position], "was brought back")
     return {"changed": position + 1 < len(index), "release": index[position]}
 
 

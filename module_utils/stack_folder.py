@@ -20,6 +20,7 @@ RUNTIME = (
     "secrets/rotation.json",
     "releases/index.json",
     "releases/[0-9]*/docker-compose.yml",
+    "history/events.jsonl",
     "watchdog/.lock",
     "watchdog/events.jsonl",
     "watchdog/errors.log",

@@ -17,7 +17,7 @@ NETWORKS = {
     "be": {"backend", "data"},
     "db": {"data", "db-exporter"},
     "prometheus": {"monitoring", "fe-lb-metrics", "be-lb-metrics", "db-metrics", "container-metrics"},
-    "console": {"monitoring"},
+    "console": {"monitoring", "container-metrics"},
     "container-exporter": {"container-metrics", "docker-api", "fe-lb-metrics", "be-lb-metrics"},
     "docker-api": {"docker-api"},
     "mysql-exporter": {"db-metrics", "db-exporter"},

@@ -88,7 +88,7 @@ class Edge(Stack):
         self.label = label
         self.directory, self.ports, self.pair = directory, ports, pair
         self.address = "127.0.0.1"
-        self.before = None
+        self.before, self.timed = None, ""
 
     def port(self, scheme: str) -> int:
         """Return the published port of http or https."""
@@ -194,6 +194,9 @@ def edges(rendered):
             for edge in rendered.values():
                 wait_until_begun(edge)
                 edge.before = edge.request(scheme="https")
+                # So early that nothing else can ask for it.
+                script = "exec 3<>/dev/tcp/metrics.fe-lb/8405 && printf 'GET /latency HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
+                edge.timed = run("docker", "exec", f"{edge.name}-fe-lb-1", "bash", "-c", script).stdout
             fronts = [f"{edge.name}_frontend,alias=fe" for edge in rendered.values()]
             everywhere = [f"{edge.name}_{network}" for edge in rendered.values() for network in SUBNETS[edge.label]]
             begun = [
@@ -608,6 +611,15 @@ def test_metrics_are_told(plain, tier):
     # Of a request that took less than the longest time that is told apart.
     assert buckets[-2] > 0
     assert tier in page[2]
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_what_the_load_balancer_answers_itself_has_no_response_time(edges, name):
+    assert edges[name].before.status == 503
+    counted = re.findall(
+        r'^http_request_duration_seconds_(?:count|bucket\{le="[^"]+"}) ([0-9]+)', edges[name].timed, re.MULTILINE
+    )
+    assert set(counted) == {"0"}
 
 
 # Key and its answer are the example of RFC 6455.

@@ -1,11 +1,14 @@
 """What the exporter reads from the engine and the load balancers, for both versions of control groups."""
 
 import json
+import re
+import time
 from types import SimpleNamespace
 
 import pytest
 from docker.errors import APIError, NotFound
-from exporter import balancers, collector, engine
+from exporter import balancers, collector, engine, logs, questions
+from stack import PROJECT
 
 STARTED = "2026-01-02T03:04:05.123456789Z"
 VERSION_1 = {"usage": 1000, "stats": {"total_inactive_file": 300, "total_rss": 500, "total_cache": 400, "inactive_file": 1}}
@@ -71,7 +74,9 @@ def test_a_container_is_measured_alike_under_both_versions(memory):
     assert found["container_restarts_total", ""] == 2
     assert found["container_state", "running"] == 1
     assert found["container_state", "paused"] == 0
-    assert found["container_start_time_seconds", ""] == 1767323045.123456
+    assert found["container_start_time_seconds", ""] == found["container_since_seconds", ""] == 1767323045.123456
+    # It has never ended.
+    assert ("container_finish_time_seconds", "") not in found
 
 
 @pytest.mark.parametrize(
@@ -80,6 +85,36 @@ def test_a_container_is_measured_alike_under_both_versions(memory):
 )
 def test_health_is_told_as_cadvisor_does(health, value):
     assert engine.Found("", "", "", details(**health)).health == value
+
+
+ENDED = {"Status": "exited", "FinishedAt": "2026-01-02T03:05:00Z", "ExitCode": 137}
+CHECKS = [{"Start": f"2026-01-02T03:0{n}:00Z"} for n in range(5, 9)]
+
+
+@pytest.mark.parametrize(
+    ("state", "since"),
+    [
+        ({}, 1767323045.123456),
+        (ENDED, 1767323100),
+        # It was started again, which counts.
+        ({"FinishedAt": "2026-01-02T03:04:00Z"}, 1767323045.123456),
+        ({"Health": {"Status": "healthy", "FailingStreak": 0, "Log": CHECKS}}, 1767323045.123456),
+        ({"Health": {"Status": "unhealthy", "FailingStreak": 3, "Log": CHECKS}}, 1767323160),
+        # More checks than the engine keeps, one each ten seconds.
+        ({"Health": {"Status": "unhealthy", "FailingStreak": 10, "Log": CHECKS}}, 1767323190),
+    ],
+)
+def test_since_when_a_container_is_as_it_is_is_what_the_engine_says(state, since):
+    found = {**details(**state), "Config": {"Healthcheck": {"Interval": 10 * 10**9}}}
+    assert engine.Found("", "", "", found).since == since
+
+
+def test_end_of_a_container_is_told():
+    families = collector.Families()
+    collector.describe(engine.Found("web-fe-1", "fe", "fe:1", details(**ENDED)), {"name": "web-fe-1"}, families)
+    found = samples(families)
+    assert found["container_finish_time_seconds", ""] == 1767323100
+    assert found["container_exit_code", ""] == 137
 
 
 def test_a_container_that_never_started_has_no_time():
@@ -114,6 +149,44 @@ def test_servers_are_read_by_address():
     assert [(s.address, s.up) for s in found] == [("10.0.0.2", True), ("10.0.0.3", False), ("10.0.0.4", False)]
     assert (found[0].requests, found[0].errors, found[0].response_time) == (100, 6, 0.25)
     assert engine.Found("", "", "", details()).addresses == {"10.0.0.2"}
+
+
+CHECKED = """# pxname,svname,status,stot,hrsp_5xx,econ,eresp,rtime,type,addr,check_status,check_code,lastchg,last_chk
+fe,fe-1,{status},1,0,0,0,1,2,10.0.0.2:8000,{check},{code},60,<b>what the server says</b>
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "check", "code", "reason"),
+    [
+        ("UP", "L7OK", "200", None),
+        ("DOWN", "L7STS", "404", "HTTP 404 on /nope"),
+        ("DOWN 1/2", "* L7STS", "503", "HTTP 503 on /nope"),
+        ("DOWN", "L7TOUT", "", "no answer in time on /nope"),
+        ("DOWN", "L7RSP", "", "no valid answer of HTTP on /nope"),
+        ("DOWN", "L4CON", "", "connection refused"),
+        ("DOWN", "L4TOUT", "", "no connection in time"),
+        ("DOWN", "INI", "", "not checked yet"),
+        ("DRAIN", "L7OK", "200", "drained"),
+        # What no release of HAProxy says so far, and what could only be a label of somebody else's making.
+        ("DOWN", "L9NEW", "", "its check fails"),
+        ("DOWN", "L7STS", "4x<script>", "HTTP  on /nope"),
+    ],
+)
+def test_why_a_replica_gets_no_requests_is_told(status, check, code, reason):
+    [server] = balancers.read_servers("fe-lb", CHECKED.format(status=status, check=check, code=code))
+    families = collector.Families()
+    collector.serve(server, {"name": "web-fe-1"}, "/nope", families)
+    told = [sample.labels["reason"] for family in families for sample in family.samples if "reason" in sample.labels]
+    assert told == ([reason] if reason else [])
+    assert abs(samples(families)["container_rotation_since_seconds", ""] - (time.time() - 60)) < 2
+
+
+def test_reason_of_a_check_without_a_path_names_none():
+    [server] = balancers.read_servers("fe-lb", CHECKED.format(status="DOWN", check="L7TOUT", code=""))
+    families = collector.Families()
+    collector.serve(server, {"name": "web-fe-1"}, "", families)
+    assert {s.labels.get("reason") for family in families for s in family.samples} == {None, "no answer in time"}
 
 
 def test_several_load_balancers_of_a_tier_are_asked_together(monkeypatch):
@@ -188,14 +261,12 @@ def test_any_other_failure_of_the_engine_is_told():
         list(engine_with(APIError("broken", response=SimpleNamespace(status_code=500))).containers())
 
 
-def test_what_the_deployment_shall_be_is_read_anew(tmp_path):
-    path = tmp_path / "deployment.json"
+def test_what_the_deployment_shall_be_is_told():
     for number in (2, 5):
         content = {"containers": {"fe": number}, "thresholds": {"error_share": "0.05"}, "certificate_not_after": 12}
         content["backup_interval"] = 300
-        path.write_text(json.dumps(content))
         families = collector.Families()
-        collector.promise(path, families)
+        collector.promise(content, families)
         found = samples(families)
         assert found["stack_containers_wanted", ""] == number
         assert found["stack_certificate_not_after_seconds", ""] == 12
@@ -211,3 +282,197 @@ def test_backups_are_told_by_kind(tmp_path):
     collector.tell_backups(tmp_path / "backup.json", families)
     [family] = families
     assert {sample.labels["kind"]: sample.value for sample in family.samples} == {"backup": 12.5, "logs": 13.0}
+
+
+SECRETS = [
+    "password=hunter2hunter",
+    'login with {"password": "hunter2hunter", "user": "me"}',
+    "Authorization: Bearer hunter2hunter",
+    "got header Bearer hunter2hunter.abc",
+    "DATABASE_PASSWORD: 'hunter2hunter'",
+    "api_key = hunter2hunter",
+    "mysql://app:hunter2hunter@db/app",
+    "Set-Cookie: session=hunter2hunter",
+    "the word of the environment is hunter2hunter",
+    "-----BEGIN PRIVATE KEY-----\n2026-01-02T03:04:06Z hunter2hunter\n2026-01-02T03:04:07Z -----END PRIVATE KEY-----",
+    # The line before is no part of what is shown.
+    "hunter2hunter" * 5,
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secrets_in_logs_are_masked(secret):
+    environment = ["MY_TOKEN=hunter2hunter", "MY_TOKEN_FILE=/run/secrets/token", "EMPTY="]
+    found = logs.lines(
+        f"2026-01-02T03:04:05.123456789Z {secret}\n2026-01-02T03:04:08Z /run/secrets/token is read", environment
+    )
+    assert "hunter2" not in json.dumps(found)
+    assert found[-1] == {"time": 1767323048.0, "text": "/run/secrets/token is read"}
+    assert found[0]["time"] == 1767323045.123456
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m and plain", "red and plain"),
+        ("\x1b]0;title\x07text", "text"),
+        ("<script>alert(1)</script>", "<script>alert(1)</script>"),
+        ("a\rb\x08c\x00d\tf", "abcd\tf"),
+        ("ab\u202ec", "abc"),
+        ("x" * 9000, "x" * logs.WIDTH),
+        ("", ""),
+    ],
+)
+def test_lines_of_logs_are_text_for_people(line, shown):
+    # A long run of one letter could be a key.
+    end = " ." if len(line) > logs.WIDTH else ""
+    assert logs.lines(f"2026-01-02T03:04:05Z {line}{end}")[0]["text"] == shown
+
+
+def test_no_more_lines_than_are_shown():
+    assert len(logs.lines("2026-01-02T03:04:05Z x\n" * 1000)) == logs.LINES
+
+
+def request_line(path, status=200, response=5, total=9, method="GET"):
+    """Return a line of the edge's log."""
+    entry = {"method": method, "path": path, "status": status, "response_ms": response, "total_ms": total}
+    return f"2026-01-02T03:04:05Z {json.dumps(entry)}"
+
+
+def test_requests_are_told_by_path():
+    lines = [request_line("/items/1"), request_line("/items/22", 503, -1, 700), request_line("/items/22", -1, -1, 900)]
+    lines += ["2026-01-02T03:04:05Z Proxy application started.", '2026-01-02T03:04:05Z {"method": "GET", "path": "/cut', ""]
+    lines += [request_line("/", 404), request_line("/", method="POST"), '2026-01-02T03:04:05Z {"status": "x"}', "x []"]
+    found = {row["path"]: row for row in logs.by_path("\n".join(lines))}
+    assert found.keys() == {"GET /items/…", "GET /", "POST /"}
+    row = found["GET /items/…"]
+    assert (row["requests"], row["failed"], row["statuses"], row["slowest"]) == (3, 2, {"503": 1, "-1": 1}, 0.9)
+    assert row["seconds"] == pytest.approx(0.005 + 0.7 + 0.9)
+    assert found["GET /"]["failed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/", "/"),
+        ("/items/4711/edit", "/items/…/edit"),
+        ("/reset/3f2a9c1b7d5e4f60a1b2", "/reset/…"),
+        ("/u/6ba7b810-9dad-11d1-80b4-00c04fd430c8", "/u/…"),
+        ("/static/console.css", "/static/console.css"),
+        ("/v2/things", "/v2/things"),
+        ("/a\u202eb", "/ab"),
+    ],
+)
+def test_paths_of_the_same_kind_are_one_and_tell_nobodys_key(path, shown):
+    assert logs.by_path(request_line(path))[0]["path"] == f"GET {shown}"
+
+
+def answer(engine_, path, query="", method="GET"):
+    """Return status and content of an answer to a question; what is none is left to the metrics."""
+    told = []
+    asked = questions.Questions(engine_, lambda *_: [b'{"metrics": true}'])
+    environment = {"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": method}
+    content = b"".join(asked(environment, lambda status, _: told.append(status)))
+    return (told or [""])[0][:3], json.loads(content)
+
+
+def with_logs(text="2026-01-02T03:04:05Z x", error=None):
+    """Return an engine with one container, and the list of what its logs were asked for."""
+    asked = []
+
+    def read(*arguments):
+        asked.append(arguments)
+        if error:
+            raise error
+        return text
+
+    found = {"Id": "f" * 64, "Config": {"Env": None}}
+    return SimpleNamespace(
+        find=lambda name: found if name == "web-fe-1" else None, logs=read, named=lambda _: ["web-fe-1"]
+    ), asked
+
+
+def test_end_of_a_log_is_told_with_a_limit():
+    asked = with_logs()
+    assert answer(asked[0], "/logs", "name=web-fe-1") == ("200", {"lines": [{"time": 1767323045.0, "text": "x"}]})
+    assert asked[1] == [("f" * 64, logs.LINES)]
+    # Nobody else's: containers are looked for among those of the stack.
+    assert answer(asked[0], "/logs", "name=other-fe-1")[0] == "404"
+    assert answer(asked[0], "/logs", "")[0] == "404"
+    assert len(asked[1]) == 1
+
+
+def test_what_is_no_question_is_for_the_metrics():
+    for path, method in (("/metrics", "GET"), ("/favicon.ico", "GET"), ("/logs", "POST"), ("/logs/", "GET")):
+        assert answer(with_logs()[0], path, "name=web-fe-1", method) == ("", {"metrics": True})
+
+
+@pytest.mark.parametrize("path", ["/logs", "/requests"])
+def test_switched_off_logs_are_said_to_be(path):
+    refused = APIError("no", response=SimpleNamespace(status_code=403))
+    assert answer(with_logs(error=refused)[0], path, "name=web-fe-1") == (
+        "403",
+        {"error": "Logs are switched off (monitoring_show_logs)."},
+    )
+
+
+def test_own_containers_alone_are_found(monkeypatch):
+    listed = [{"Id": "1", "Names": ["/web-fe-1"], "Labels": {engine.COMPOSE[1]: "fe"}}]
+    client = SimpleNamespace(containers=lambda **_: listed, inspect_container=lambda identity: {"Id": identity})
+    monkeypatch.setattr(engine.docker, "APIClient", lambda **_: client)
+    asked = engine.Engine("http://engine", "web")
+    assert asked.find("web-fe-1") == {"Id": "1"}
+    assert asked.find("web-fe") is asked.find("") is None
+    assert (asked.named("fe"), asked.named("be")) == (["web-fe-1"], [])
+
+
+def allowed():
+    """Return what docker-api lets through of logs: expressions for path and query."""
+    text = (PROJECT / "roles/monitoring/templates/docker-api.cfg.j2").read_text()
+    return [re.search(rf"acl {name} {what} -m reg (\S+)", text)[1] for name, what in (("log", "path"), ("end", "query"))]
+
+
+def test_docker_api_lets_through_what_the_client_asks_for_a_log_and_no_stream(monkeypatch):
+    path, query = map(re.compile, allowed())
+    client = engine.docker.APIClient(base_url="tcp://engine:2375", version="1.44")
+    sent = []
+
+    def get(url, params, **_):
+        request = engine.docker.api.client.requests.Request("GET", url, params=params).prepare()
+        sent.append(request.path_url)
+        return SimpleNamespace(content=b"", raise_for_status=lambda: None)
+
+    monkeypatch.setattr(client, "_get", get)
+    monkeypatch.setattr(client, "_get_result", lambda *_: b"")
+    monkeypatch.setattr(engine.docker, "APIClient", lambda **_: client)
+    asked = engine.Engine("http://engine", "web")
+    asked.logs("f" * 64, logs.LINES)
+    asked.logs("f" * 64, logs.REQUESTS, 1767323045)
+    for line in sent:
+        asked_path, _, asked_query = line.partition("?")
+        assert path.search(asked_path)
+        assert query.search(asked_query)
+    good = "stderr=1&stdout=1&timestamps=1&follow=0&tail=200"
+    assert query.search(good)
+    for bad in (
+        *(
+            "",
+            "stdout=1",
+            good.replace("follow=0", "follow=1"),
+            f"{good}&follow=1",
+            f"follow=1&{good}",
+            f"%66ollow=1&{good}",
+        ),
+        *(good.replace("200", "all"), good.replace("200", "0"), good.replace("200", "10000"), f"{good}&since=1&until=2"),
+    ):
+        assert not query.search(bad), bad
+    own = f"/containers/{'f' * 64}"
+    for bad in ("/containers/x/logs", f"{own}/logs/", f"{own}/attach", f"/x{own}/logs", f"{own}/logs/../json"):
+        assert not path.search(bad), bad
+
+
+def test_history_is_read_without_what_is_no_event(tmp_path):
+    path = tmp_path / "events.jsonl"
+    assert questions.history(path) == []
+    path.write_text('t": 1}\n{"time": 5, "kind": "release", "text": "Release 1"}\n[]\n{"time": "x"}\n"\n{"kind": "step"}\n')
+    assert questions.history(path) == [{"time": 5.0, "kind": "release", "text": "Release 1"}]

@@ -142,6 +142,34 @@ def test_monitoring_memory_reservation_is_counted():
     assert stack_settings.memory_needed({**values, "monitoring_enabled": False}) == without - 2**30
 
 
+@pytest.mark.parametrize("logs", [True, False, "false"])
+def test_monitoring_show_logs_lets_the_end_of_logs_through_or_none(logs):
+    text = render_template("docker-api.cfg.j2", "monitoring", monitoring_show_logs=logs, ansible_managed="")
+    refusal = next(line for line in text.splitlines() if "deny_status 403 unless" in line)
+    assert refusal.strip().endswith("unless get asked or get log end" if logs is True else "unless get asked")
+    assert ("/logs" in text) == (logs is True)
+
+
+def test_console_has_the_runbook_and_the_exporter_the_masks_of_the_playbook():
+    facts = {"__monitoring_rendered": {"docker_api": "", "prometheus": "", "recording": "", "alertmanager": ""}}
+    facts |= {"_monitoring_certificate": "", "__monitoring_deployment": {}, "_monitoring_images": {}}
+    files = {
+        item["path"]: item
+        for item in render(load("roles/monitoring/vars/main.yml")["__monitoring_files"], "monitoring", **facts)
+    }
+    for path, source in (
+        ("console/runbook.md", "docs/runbook.md"),
+        ("container-exporter/stack_secrets.py", "module_utils/stack_secrets.py"),
+    ):
+        assert files[path]["content"] == (PROJECT / source).read_text()
+
+
+def test_reasons_of_failed_checks_name_the_path_that_is_asked_for():
+    deployment = load("roles/monitoring/vars/main.yml")["__monitoring_deployment"]
+    facts = {"_monitoring_certificate": "", "fe_health_path": "/nope", "be_health_path": ""}
+    assert render(deployment["health_paths"], "monitoring", **facts) == {"fe": "/nope", "be": ""}
+
+
 def test_monitoring_grafana_password_is_the_secret_of_grafana():
     fact = task("monitoring", "main.yml", "Describe monitoring")["ansible.builtin.set_fact"]["_monitoring_secrets"]
     given = {"monitoring_grafana_password": "mine"}

@@ -45,10 +45,15 @@ def unwatched(stack):
     stack.playbook("site.yml")
 
 
+def ask(stack, path):
+    """Return what the console answers."""
+    script = "import httpx, sys; print(httpx.get(sys.argv[1], headers={'Host': 'localhost'}).text)"
+    return stack.execute("console", "python", "-c", script, f"http://monitoring.console:9091{path}").stdout
+
+
 def shown(stack):
     """Return what the console says of each container, by its name."""
-    script = "import httpx, sys; print(httpx.get(sys.argv[1], headers={'Host': 'localhost'}).text)"
-    answer = stack.execute("console", "python", "-c", script, "http://monitoring.console:9091/api/state").stdout
+    answer = ask(stack, "/api/state")
     return {item["name"]: item for service in json.loads(answer)["services"] for item in service["containers"]}
 
 
@@ -115,6 +120,13 @@ def test_prometheus_is_as_wanted(stack):
     assert "scrape_interval: 4s" in (stack.directory / "prometheus/prometheus.yml").read_text()
     wanted = stack.settings["monitoring_alert_thresholds"]
     assert stack.values("stack_alert_threshold") == wanted
+
+
+@pytest.mark.shows("monitoring_show_logs")
+def test_no_log_can_be_read_where_that_is_switched_off(stack):
+    name = stack.containers("fe")[0]["Name"].lstrip("/")
+    for path in (f"/api/log?name={name}", "/api/requests"):
+        assert json.loads(ask(stack, path)) == {"error": "Logs are switched off (monitoring_show_logs)."}
 
 
 @pytest.mark.shows("monitoring_limits")

@@ -160,9 +160,9 @@ def test_console_has_data(stack):
     sys.path.append(str(PROJECT / "files/images/monitoring"))
     from console import app, state
 
-    lines = [expression for chart in app.CHARTS.values() for expression in chart["lines"].values()]
-    quiet = {state.NOW["alerts"], state.NOW["alerts_since"]}
-    for expression in {*state.NOW.values(), *state.BEFORE.values(), *lines} - quiet:
+    lines = [line[3] for chart in app.CHARTS.values() for line in chart["lines"]]
+    quiet = {state.NOW[name] for name in state.QUIET}
+    for expression in {*state.NOW.values(), *lines, state.LAST_SEEN, app.OLDEST} - quiet:
         assert stack.query(expression), expression
 
 
@@ -193,7 +193,12 @@ ASKED = {
     "GET /v1.44/containers/{id}/stats?stream=false&one-shot=true": 200,
     "GET /v1.44/containers/{id}/stats": 403,
     "GET /v1.44/containers/{id}/stats?stream=true": 403,
+    "GET /v1.44/containers/{id}/logs?stderr=1&stdout=1&timestamps=1&follow=0&tail=5": 200,
+    "GET /v1.44/containers/{id}/logs?stderr=1&stdout=1&timestamps=1&follow=1&tail=5": 403,
+    "GET /v1.44/containers/{id}/logs?stderr=1&stdout=1&timestamps=1&follow=0&tail=5&follow=1": 403,
+    "GET /v1.44/containers/{id}/logs?%66ollow=1&stderr=1&stdout=1&timestamps=1&follow=0&tail=5": 403,
     "GET /v1.44/containers/{id}/logs?stdout=1": 403,
+    "GET /v1.44/containers/{id}/attach?logs=1": 403,
     "GET /v1.44/containers/{id}/export": 403,
     "GET /v1.44/containers/{id}/archive?path=/run/secrets": 403,
     "GET /v1.44/containers/{id}/json/../archive?path=/run/secrets": 403,

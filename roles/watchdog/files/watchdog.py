@@ -19,6 +19,7 @@ from types import FrameType
 
 from stack_environment import clean_environment
 from stack_haproxy import STOPPED, ask, read_checks, read_servers
+from stack_history import tell
 from stack_lock import LockError, busy, held
 from stack_process import family
 
@@ -171,6 +172,8 @@ class Watchdog:
             event["seconds"] = round(seconds, 2)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
+        text = f"{event['container']} was {what} by the watchdog: {why}"
+        tell(self.root, "watchdog", text, service=service, id=event["id"])
         if path.stat().st_size > EVENTS_SIZE:
             path.write_bytes(path.read_bytes()[-EVENTS_SIZE // 2 :].partition(b"\n")[2])
 

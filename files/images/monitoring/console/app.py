@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,74 +16,81 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from console import state
-from console.prometheus import Prometheus, PrometheusError, Series
+from console import history, runbook, state
+from console.exporter import Exporter
+from console.prometheus import Prometheus, PrometheusError
 
 STATIC = Path(__file__).with_name("static")
-# Seconds that are looked back on for events, and between two points of that.
-LOOK_BACK = 3600
-STEP = 10
-# Seconds for which that serves every reader.
-KEPT = 10
 # Points of a chart.
 POINTS = 180
+# Seconds that a chart shows at least, and at most: ten years.
+SHORTEST, LONGEST = 60.0, 3.2e8
+# Rows of requests that are shown.
+ROWS = 15
+# Seconds for which an answer about requests serves every reader: the edge's log is read for it.
+KEPT = 10
 # Services of the application each have a line, those of monitoring one together.
 OWN = f'service=~"{"|".join(state.SERVICES)}"'
 OTHERS = f'service!~"{"|".join(state.SERVICES)}"'
-# What a chart shows: unit, how numbers are written (d3-format), and the expressions by the names of their lines, in which
-# {} stands for a label's value.
+# The oldest sample that is kept, seconds of the epoch.
+OLDEST = "min(prometheus_tsdb_lowest_timestamp_seconds)"
+# What a chart shows: unit, how numbers are written (d3-format), and its lines. Each has a name, the tier whose colour it has
+# (failed: that of failures), whether it is dashed (a tier: unless it is that of the edge), and the expression. In all but
+# the last {} stands for a label's value.
 CHARTS: dict[str, dict[str, Any]] = {
     "requests": {
         "title": "Requests per second",
         "unit": "",
         "format": ",.3~r",
-        "lines": {"{load_balancer}": "load_balancer:requests:rate", "{load_balancer}, failed": "load_balancer:errors:rate"},
+        "lines": (
+            ("{load_balancer}", "{load_balancer}", False, "load_balancer:requests:rate"),
+            ("{load_balancer}, failed", "failed", "{load_balancer}", "load_balancer:errors:rate"),
+        ),
     },
     "latency": {
         "title": "Response time",
         "unit": "s",
         "format": ".3~s",
-        "lines": {
-            "{load_balancer}, 95 %": "load_balancer:latency_seconds:p95",
-            "{load_balancer}, half": "load_balancer:latency_seconds:p50",
-        },
+        "lines": (
+            ("{load_balancer}, 95 %", "{load_balancer}", False, "load_balancer:latency_seconds:p95"),
+            ("{load_balancer}, half", "{load_balancer}", True, "load_balancer:latency_seconds:p50"),
+        ),
     },
     "cpu": {
         "title": "CPU, of one processor",
         "unit": " %",
         "format": ",.3~r",
-        "lines": {
-            "{service}": f"100 * sum by (service) (container:cpu_usage:rate{{{OWN}}})",
-            "monitoring": f"100 * sum(container:cpu_usage:rate{{{OTHERS}}})",
-        },
+        "lines": (
+            ("{service}", "{service}", False, f"100 * sum by (service) (container:cpu_usage:rate{{{OWN}}})"),
+            ("monitoring", "monitoring", False, f"100 * sum(container:cpu_usage:rate{{{OTHERS}}})"),
+        ),
     },
     "memory": {
         "title": "Memory",
-        "unit": "B",
-        "format": ".3~s",
-        "lines": {
-            "{service}": f"sum by (service) (container_memory_working_set_bytes{{{OWN}}})",
-            "monitoring": f"sum(container_memory_working_set_bytes{{{OTHERS}}})",
-        },
+        "unit": " MiB",
+        "format": ",.3~r",
+        "lines": (
+            ("{service}", "{service}", False, f"sum by (service) (container_memory_working_set_bytes{{{OWN}}}) / 2^20"),
+            ("monitoring", "monitoring", False, f"sum(container_memory_working_set_bytes{{{OTHERS}}}) / 2^20"),
+        ),
     },
     "replicas": {
         "title": "Replicas that get requests",
         "unit": "",
         "format": ",.3~r",
-        "lines": {"{service}": "service:replicas:serving"},
+        "lines": (("{service}", "{service}", False, "service:replicas:serving"),),
     },
     "database": {
         "title": "Queries per second",
         "unit": "",
         "format": ",.3~r",
-        "lines": {"db": "database:queries:rate"},
+        "lines": (("db", "db", False, "database:queries:rate"),),
     },
 }
-SPANS = {"15": 900, "60": 3600, "360": 21600, "1440": 86400}
 
 
 class Headers(BaseHTTPMiddleware):
@@ -99,62 +109,134 @@ class Headers(BaseHTTPMiddleware):
         return answer
 
 
+def span(given: Mapping[str, str], now: float) -> tuple[float, float]:
+    """Return begin and end of the time that is asked for: from ``begin`` to ``end``, or the ``last`` seconds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    end = min(float(given.get("end", now)), now)
+    begin = float(given.get("begin", end - float(given.get("last", 3600))))
+    if not (math.isfinite(begin) and math.isfinite(end) and 0 <= begin < end) or end - begin > LONGEST:
+        raise ValueError
+    return min(begin, end - SHORTEST), end
+
+
 class Console:
     """Answers the page."""
 
-    def __init__(self, prometheus: Prometheus, stack: str) -> None:
-        """Ask a Prometheus about a stack."""
-        self._prometheus, self._stack = prometheus, stack
-        self._before: tuple[float, float, dict[str, list[Series]]] = (0.0, 0.0, {})
+    def __init__(self, prometheus: Prometheus, exporter: Exporter, stack: str) -> None:
+        """Ask a Prometheus and an exporter about a stack."""
+        self._prometheus, self._exporter, self._stack = prometheus, exporter, stack
+        # When Prometheus has answered last.
+        self._answered: float | None = None
+        self._requests: tuple[float, list[dict[str, Any]]] = (0.0, [])
 
-    async def _look_back(self) -> tuple[float, float, dict[str, list[Series]]]:
-        """Return begin, end and series of the time before, at most some seconds old."""
-        moment = time.time()
-        if moment - self._before[1] > KEPT:
-            begin = moment - LOOK_BACK
-            self._before = (begin, moment, await self._prometheus.over(begin, moment, STEP, **state.BEFORE))
-        return self._before
+    async def _written(self) -> list[history.Event]:
+        """Return what was written down where it happened."""
+        answers = await self._exporter.ask("/events")
+        return sorted((event for answer in answers for event in answer.get("events", [])), key=lambda event: event["time"])
 
     async def state(self, _: Request) -> JSONResponse:
         """Answer how everything is at this moment."""
         try:
-            now = await self._prometheus.now(**state.NOW)
-            begin, end, before = await self._look_back()
+            now, told, written = await asyncio.gather(
+                self._prometheus.now(**state.NOW), self._prometheus.alerts(), self._written()
+            )
+            now["state"] = [series for series in now["state"] if series.value]
+            seen = max((series.value for series in now["seen"]), default=0.0) or await self._prometheus.value(
+                state.LAST_SEEN
+            )
         except PrometheusError as error:
-            return JSONResponse({"stack": self._stack, "error": str(error)}, status_code=503)
-        shown, firing = state.services(now, before), state.alerts(now)
+            return JSONResponse({"stack": self._stack, "error": f"{error}.", "since": self._answered}, status_code=503)
+        moment = self._answered = time.time()
+        shown, alerts = state.services(now, moment), state.alerts(told)
         return JSONResponse(
             {
                 "stack": self._stack,
-                "time": time.time(),
+                "time": moment,
                 "services": shown,
-                "troubles": state.troubles(shown, now, firing),
-                "alerts": firing,
-                "events": state.events(before, begin, end, STEP),
+                "troubles": state.troubles(shown, now, alerts, seen, moment),
+                "alerts": [alert for alert in alerts if alert["fires"]],
+                "work": history.at_work(written, moment),
             }
         )
 
-    async def charts(self, request: Request) -> JSONResponse:
-        """Answer the lines of all charts."""
-        span = SPANS.get(request.query_params.get("minutes", "15"), SPANS["15"])
-        end = time.time()
-        step = max(5, span // POINTS)
-        names = {
-            f"{chart}_{place}": (chart, name) for chart, item in CHARTS.items() for place, name in enumerate(item["lines"])
-        }
-        expressions = {key: CHARTS[chart]["lines"][name] for key, (chart, name) in names.items()}
+    async def past(self, request: Request) -> JSONResponse:
+        """Answer the lines of all charts, and what has happened meanwhile."""
         try:
-            found = await self._prometheus.over(end - span, end, step, **expressions)
+            if request.query_params.get("last") == "all":
+                end = time.time()
+                begin = min(await self._prometheus.value(OLDEST) or end, end - SHORTEST)
+            else:
+                begin, end = span(request.query_params, time.time())
+        except ValueError:
+            error = "begin, end: give two times in seconds of the epoch, the earlier one first, or last: seconds."
+            return JSONResponse({"error": error}, status_code=400)
         except PrometheusError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
-        charts = [{**item, "name": name, "lines": []} for name, item in CHARTS.items()]
-        for key, series in found.items():
-            chart, template = names[key]
-            lines = next(item["lines"] for item in charts if item["name"] == chart)
-            for item in series:
-                label = template.format(**item.labels) if "{" in template else template
-                lines.append({"name": label, "points": item.points})
-        return JSONResponse({"begin": end - span, "end": end, "charts": charts})
+        step = max(5, math.ceil((end - begin) / POINTS))
+        names = {
+            f"{chart}_{place}": (chart, line) for chart, item in CHARTS.items() for place, line in enumerate(item["lines"])
+        }
+        try:
+            # The points always lie on the same moments, so that nothing moves from one look to the next.
+            first, last = begin // step * step, end // step * step
+            found, written = await asyncio.gather(
+                self._prometheus.over(
+                    first, last, step, **{key: line[3] for key, (_, line) in names.items()}, **history.QUERIES
+                ),
+                self._written(),
+            )
+        except PrometheusError as error:
+            return JSONResponse({"error": str(error)}, status_code=503)
+        charts = {name: {**item, "name": name, "lines": []} for name, item in CHARTS.items()}
+        for key, (chart, (name, tier, dashed, _)) in names.items():
+            for series in found[key]:
+                shown = {"name": name.format(**series.labels), "tier": tier.format(**series.labels)}
+                # A failure is red whichever tier it is of; that of the inner balancer is dashed.
+                dash = dashed if isinstance(dashed, bool) else dashed.format(**series.labels) != "fe-lb"
+                charts[chart]["lines"].append({**shown, "dashed": dash, "points": series.points})
+        happened = history.events(written, found, begin, end, step)
+        return JSONResponse(
+            {
+                "begin": begin,
+                "end": end,
+                "step": step,
+                "charts": list(charts.values()),
+                "events": happened,
+                "marks": history.marks(happened),
+                "releases": [event for event in reversed(written) if event["kind"] == "release"][: history.EVENTS],
+            }
+        )
+
+    async def log(self, request: Request) -> JSONResponse:
+        """Answer the last lines of a container's log."""
+        answers = await self._exporter.ask("/logs", name=request.query_params.get("name", ""))
+        found = next((answer for answer in answers if "lines" in answer), None)
+        return JSONResponse(found or answers[0], status_code=200 if found else 404)
+
+    async def requests(self, _: Request) -> JSONResponse:
+        """Answer the slowest and the failing requests of the last minutes, by path."""
+        if time.time() - self._requests[0] > KEPT:
+            self._requests = (time.time(), await self._exporter.ask("/requests"))
+        answers = self._requests[1]
+        if all("error" in answer for answer in answers):
+            return JSONResponse(answers[0], status_code=503)
+        rows: dict[str, dict[str, Any]] = {}
+        for row in (row for answer in answers for row in answer.get("requests", [])):
+            known = rows.setdefault(row["path"], {**row, "statuses": {}, "requests": 0, "failed": 0, "seconds": 0.0})
+            for key in ("requests", "failed", "seconds"):
+                known[key] += row[key]
+            known["slowest"] = max(known["slowest"], row["slowest"])
+            for status, count in row["statuses"].items():
+                known["statuses"][status] = known["statuses"].get(status, 0) + count
+        worst = sorted(rows.values(), key=lambda row: (-row["failed"], -row["slowest"]))
+        slowest = sorted(rows.values(), key=lambda row: -row["slowest"])
+        # Both kinds have room.
+        failing = [row for row in worst if row["failed"]][: ROWS // 2]
+        shown = failing + [row for row in slowest if row not in failing][: ROWS - len(failing)]
+        return JSONResponse({"requests": shown, "paths": len(rows)})
 
 
 async def page(_: Request) -> FileResponse:
@@ -162,22 +244,33 @@ async def page(_: Request) -> FileResponse:
     return FileResponse(STATIC / "index.html")
 
 
+async def runbook_page(_: Request) -> Response:
+    """Answer the runbook."""
+    try:
+        return HTMLResponse(runbook.page(runbook.PATH.read_text(encoding="utf-8")))
+    except OSError:
+        return Response("There is no runbook here; see docs/runbook.md.\n", status_code=404, media_type="text/plain")
+
+
 async def healthy(_: Request) -> Response:
     """Answer that this process serves."""
     return Response("well\n", media_type="text/plain")
 
 
-def create(prometheus: Prometheus, stack: str) -> Starlette:
+def create(prometheus: Prometheus, exporter: Exporter, stack: str) -> Starlette:
     """Return the application."""
-    console = Console(prometheus, stack)
+    console = Console(prometheus, exporter, stack)
     # Found without being imported, which would take memory for nothing.
     library = Path(find_spec("plotly").submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return Starlette(
         routes=[
             Route("/", page),
             Route("/healthz", healthy),
+            Route("/runbook", runbook_page),
             Route("/api/state", console.state),
-            Route("/api/charts", console.charts),
+            Route("/api/past", console.past),
+            Route("/api/log", console.log),
+            Route("/api/requests", console.requests),
             Route("/plotly.min.js", lambda _: FileResponse(library, headers={"Cache-Control": "max-age=86400"})),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],

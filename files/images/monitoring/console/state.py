@@ -1,19 +1,25 @@
-"""Makes out of series what the page shows: every container in its place, how it is and since when."""
+"""Makes out of series what the page shows: every container in its place, how it is and since when, and what is wrong."""
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
-from console.prometheus import Labels, Point, Series
+from console.history import about_of
+from console.prometheus import Labels, Series
 
-# What the page asks for this moment.
+# The metrics that the page asks for this moment.
 NOW = {
-    "state": "container_state == 1",
+    "state": "container_state",
+    "seen": "container_last_seen",
+    "since": "container_since_seconds",
+    "exit": "container_exit_code",
     "health": "container_health_state",
     "rotation": "container_in_rotation",
+    "rotation_since": "container_rotation_since_seconds",
+    "reason": "container_out_of_rotation",
     "started": "container_start_time_seconds",
     "restarts": "container_restarts_total",
     "cpu": "container:cpu_usage:rate",
@@ -24,31 +30,40 @@ NOW = {
     "errors": "container:request_errors:rate",
     "response": "container_response_time_seconds",
     "wanted": "stack_containers_wanted",
+    "serving": "service:replicas:serving",
     "requests": "load_balancer:requests:rate",
     "failures": "load_balancer:errors:rate",
     "p95": "load_balancer:latency_seconds:p95",
     "queries": "database:queries:rate",
     "mysql": "mysql_up",
-    "alerts": 'ALERTS{alertstate="firing"}',
-    "alerts_since": "ALERTS_FOR_STATE",
+    "engine": "container_exporter_engine_up",
+    "balancers": "container_exporter_load_balancer_up",
     "targets": "up",
 }
-# What it asks for the time before, for events and since when something is as it is.
-BEFORE = {
-    "state": 'container_state{state="running"}',
-    "health": "container_health_state",
-    "rotation": "container_in_rotation",
-    "started": "container_start_time_seconds",
-    "wanted": "stack_containers_wanted",
-}
+# Of these there is nothing while all is well.
+QUIET = ("exit", "reason")
+# When a container was seen last, where none is.
+LAST_SEEN = "max(last_over_time(container_last_seen[1d]))"
 # In the order of the sketch, then what watches over it.
 SERVICES = ("fe-lb", "fe", "be-lb", "be", "db")
 BALANCER = {"fe-lb": "fe-lb", "fe": "fe-lb", "be-lb": "be-lb", "be": "be-lb"}
-# Changes of a service that lie closer together than this, in seconds, are one event.
-TOGETHER = 90
-EVENTS = 30
-# Containers that an event names one by one.
-FEW = 3
+# Jobs of Prometheus that the page needs.
+JOBS = ("fe-lb", "fe-lb-latency", "be-lb", "be-lb-latency", "mysql", "containers")
+# How people call the replicas of a tier that a load balancer checks, and what it means for visitors if a service is away.
+TIERS = {"fe": "front end", "be": "back end"}
+MEANING = {
+    "fe-lb": "The site is down",
+    "fe": "The site is down",
+    "be-lb": "The site has no back end",
+    "be": "The site has no back end",
+    "db": "The site has no database",
+}
+# Seconds from its start in which a container is taken to be starting.
+START = 30.0
+# Seconds after which what Prometheus knows is old.
+OLD = 60.0
+# The worst first.
+DOWN, NO_DATA, CRITICAL, BROKEN, WARNING = range(5)
 
 
 def by_name(series: Iterable[Series], label: str = "name") -> dict[str, float]:
@@ -56,33 +71,67 @@ def by_name(series: Iterable[Series], label: str = "name") -> dict[str, float]:
     return {item.labels[label]: item.value for item in series if label in item.labels}
 
 
-def condition(state: str, health: float, rotation: float | None) -> tuple[str, str]:
-    """Return how a container is (``well``, ``starting`` or ``bad``) and that in words."""
+def trouble(rank: int, text: str, runbook: str, since: float = 0.0, covers: Iterable[str] = ()) -> dict[str, Any]:
+    """Return one thing that is wrong: how bad, in words, its section of the runbook, and since when (0: nobody knows).
+
+    An alert about one of the names that it ``covers`` is the same thing.
+    """
+    level = "bad" if rank < WARNING else "starting"
+    return {
+        "rank": rank,
+        "level": level,
+        "text": text,
+        "since": since,
+        "runbook": runbook.lower(),
+        "summary": "",
+        "covers": list(covers),
+    }
+
+
+def condition(
+    state: str, health: float, rotation: float | None, reason: str = "", *, balanced: bool = False, age: float = 1e9
+) -> tuple[str, str]:
+    """Return how a container is (``well``, ``starting`` or ``bad``) and that in words.
+
+    Args:
+        state: what the engine calls it.
+        health: 1, 0 (not, or not yet) or -1 (nobody checks).
+        rotation: whether its load balancer sends it requests; None: it does not know it.
+        reason: why it sends none.
+        balanced: whether one should.
+        age: seconds since it was started.
+    """
     if state != "running":
         return "bad", state
     if rotation == 0:
-        return "bad", "gets no requests"
+        if reason == "drained":
+            return "starting", "drained: ends its requests"
+        if age < START or reason == "not checked yet":
+            return "starting", f"starts: {reason or 'gets no requests yet'}"
+        return "bad", f"gets no requests: {reason}" if reason else "gets no requests"
     if health == 0:
         return "starting", "not healthy"
+    if balanced and rotation is None:
+        return "starting", "not known to its load balancer"
     return "well", "gets requests" if rotation else "healthy" if health > 0 else "runs"
 
 
-def since(points: list[Point]) -> float:
-    """Return from when on the newest value has been what it is."""
-    moment = points[-1][0]
-    for earlier, value in reversed(points):
-        if value != points[-1][1]:
-            break
-        moment = earlier
-    return moment
-
-
-def container(labels: Labels, now: dict[str, dict[str, float]], began: float) -> dict[str, Any]:
+def container(labels: Labels, now: dict[str, dict[str, float]], reasons: dict[str, str], moment: float) -> dict[str, Any]:
     """Return what the page shows of one container, by the labels of its state."""
     name, state = labels["name"], labels["state"]
     health, rotation = now["health"].get(name, -1), now["rotation"].get(name)
-    level, words = condition(state, health, rotation)
+    level, words = condition(
+        state,
+        health,
+        rotation,
+        reasons.get(name, ""),
+        balanced=labels["service"] in TIERS,
+        age=moment - now["started"].get(name, 0.0),
+    )
+    if (code := now["exit"].get(name)) is not None and state in ("exited", "dead"):
+        words = f"{words} with code {code:.0f}"
     limit, cores = now["cpu_limit"].get(name, 0), now["cpu"].get(name)
+    memory, most = now["memory"].get(name), now["memory_limit"].get(name)
     return {
         "name": name,
         "service": labels["service"],
@@ -90,16 +139,14 @@ def container(labels: Labels, now: dict[str, dict[str, float]], began: float) ->
         # Where there are several hosts.
         "node": labels.get("node", ""),
         "level": level,
+        "running": state == "running",
         "words": words,
-        "since": began,
-        "started": now["started"].get(name),
+        "since": max(now["since"].get(name, 0.0), now["rotation_since"].get(name, 0.0) if state == "running" else 0.0),
         "restarts": now["restarts"].get(name),
         "cpu": cores,
         "cpu_share": cores / limit if cores is not None and limit else None,
-        "memory": now["memory"].get(name),
-        "memory_share": now["memory"][name] / now["memory_limit"][name]
-        if now["memory"].get(name) and now["memory_limit"].get(name)
-        else None,
+        "memory": memory,
+        "memory_share": memory / most if memory and most else None,
         "rate": now["rate"].get(name),
         "errors": now["errors"].get(name),
         "response": now["response"].get(name),
@@ -112,18 +159,14 @@ def number(name: str) -> int:
     return int(last) if last.isdigit() else 0
 
 
-def services(found: dict[str, list[Series]], before: dict[str, list[Series]]) -> list[dict[str, Any]]:
+def services(found: dict[str, list[Series]], moment: float) -> list[dict[str, Any]]:
     """Return every service with its containers, those of the sketch first."""
     now = {name: by_name(series) for name, series in found.items()}
+    reasons = {series.labels["name"]: series.labels["reason"] for series in found["reason"]}
     wanted = by_name(found["wanted"], "service")
-    changed: dict[str, float] = defaultdict(float)
-    for name in ("state", "health", "rotation", "started"):
-        for series in before[name]:
-            changed[series.labels["name"]] = max(changed[series.labels["name"]], since(series.points))
     containers = defaultdict(list)
     for series in found["state"]:
-        labels = series.labels
-        containers[labels["service"]].append(container(labels, now, changed.get(labels["name"], 0.0)))
+        containers[series.labels["service"]].append(container(series.labels, now, reasons, moment))
     balancers = {name: by_name(found[name], "load_balancer") for name in ("requests", "failures", "p95")}
     result = []
     for name in [*SERVICES, *sorted(set(containers) - set(SERVICES))]:
@@ -144,148 +187,125 @@ def services(found: dict[str, list[Series]], before: dict[str, list[Series]]) ->
     return result
 
 
-def alerts(found: dict[str, list[Series]]) -> list[dict[str, Any]]:
-    """Return the alerts that fire, the oldest first."""
-    began = {frozenset(series.labels.items()): series.value for series in found["alerts_since"]}
+def alerts(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the alerts that Prometheus tells of, those that are about to fire as well, the oldest first."""
     result = []
-    for series in found["alerts"]:
-        labels = {key: value for key, value in series.labels.items() if key not in ("__name__", "alertstate")}
-        key = frozenset({**labels, "__name__": "ALERTS_FOR_STATE"}.items())
-        about = labels.get("name") or labels.get("service") or labels.get("load_balancer") or labels.get("job") or ""
+    for alert in found:
+        labels, notes = alert["labels"], alert.get("annotations", {})
         result.append(
-            {"name": labels["alertname"], "severity": labels["severity"], "about": about, "since": began.get(key, 0.0)}
+            {
+                "name": labels["alertname"],
+                "severity": labels["severity"],
+                "about": about_of(labels),
+                "summary": notes.get("summary", ""),
+                "runbook": notes.get("runbook", "").partition("#")[2],
+                "fires": alert["state"] == "firing",
+                "since": moment_of(alert["activeAt"]),
+            }
         )
     return sorted(result, key=lambda item: item["since"])
 
 
+def moment_of(text: str) -> float:
+    """Return a time of Prometheus' (RFC 3339, with nanoseconds) in seconds of the epoch."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction[:3] or 0}")
+
+
+def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> dict[str, Any] | None:
+    """Return what is wrong if a service of the sketch serves nothing, else None.
+
+    Args:
+        service: with its containers.
+        serving: replicas that get requests, by tier, as far as it is known.
+        answers: whether the database answers.
+    """
+    name, containers = service["service"], service["containers"]
+    well = any(item["level"] == "well" for item in containers)
+    words = Counter(item["words"] for item in containers)
+    since = max((item["since"] for item in containers), default=0.0)
+    covers = [name, *(item["name"] for item in containers)]
+    if name not in TIERS:
+        if well and (name != "db" or answers):
+            return None
+        why = "it does not answer" if well else f"{name} is {', '.join(words) or 'missing'}"
+        section = "DatabaseDown" if name == "db" else "TierDown"
+        return trouble(DOWN, f"{MEANING[name]}: {why}", section, 0.0 if well else since, covers)
+    if not service["wanted"] or well or serving.get(name, 0 if containers else 1):
+        return None
+    noun = TIERS[name]
+    running = [item for item in containers if item["running"]]
+    why = f"no {noun} passes its check" if running else f"no {noun} runs"
+    reasons = Counter(text for item in running if (text := item["words"].partition(": ")[2])) if running else words
+    if reasons:
+        why += f": {', '.join(text for text, _ in reasons.most_common())}"
+    return trouble(DOWN, f"{MEANING[name]}: {why}", "TierDown", since, covers)
+
+
+def missing(
+    found: dict[str, list[Series]], told: list[dict[str, Any]], seen: float, moment: float
+) -> Iterable[dict[str, Any]]:
+    """Return what is not known, which is never well; ``seen`` is when a container was seen last, 0 if nobody knows."""
+    up: dict[str, float] = {}
+    for series in found["targets"]:
+        job = series.labels["job"]
+        up[job] = min(series.value, up.get(job, 1.0))
+    dead = any(not series.value for series in found["engine"])
+    jobs = [job for job in JOBS if not up.get(job)]
+    if not found["state"] or moment - seen > OLD:
+        who, section = ("the engine", "EngineNotAnswering") if dead else ("container-exporter", "ScrapeMissing")
+        yield trouble(NO_DATA, f"No data of the containers: {who} does not answer", section, seen, ["containers"])
+        jobs = [job for job in jobs if job != "containers"]
+    elif dead:
+        yield trouble(WARNING, "No data of some containers: an engine does not answer", "EngineNotAnswering")
+    if jobs:
+        begun = [alert["since"] for alert in told if alert["name"] == "ScrapeMissing" and alert["about"] in jobs]
+        yield trouble(WARNING, f"No data of {', '.join(jobs)}", "ScrapeMissing", min(begun, default=0.0), jobs)
+    if not found["state"]:
+        return
+    answering = by_name(found["balancers"], "load_balancer")
+    for what, known, wanted in (
+        ("the servers behind {}", {name for name, value in answering.items() if value}, ("fe-lb", "be-lb")),
+        ("how many {} there shall be", by_name(found["wanted"], "service"), SERVICES),
+        ("how many {} get requests", by_name(found["serving"], "service"), tuple(TIERS)),
+        ("{}", {"the database"} if found["mysql"] or "mysql" in jobs else (), ("the database",)),
+    ):
+        lacking = [name for name in wanted if name not in known]
+        if lacking:
+            yield trouble(WARNING, f"No data of {what.format(' and '.join(lacking))}", "ScrapeMissing")
+
+
 def troubles(
-    shown: list[dict[str, Any]], found: dict[str, list[Series]], firing: list[dict[str, Any]]
+    shown: list[dict[str, Any]], found: dict[str, list[Series]], told: list[dict[str, Any]], seen: float, moment: float
 ) -> list[dict[str, Any]]:
-    """Return what is wrong at this moment, each with since when (0: for longer than is looked at)."""
-    result = []
+    """Return what is wrong at this moment, the worst first; ``told`` are the alerts."""
+    result = list(missing(found, told, seen, moment))
+    serving, answers = by_name(found["serving"], "service"), all(series.value for series in found["mysql"])
     for service in shown:
-        result += [
-            {"text": f"{item['name']}: {item['words']}", "since": item["since"], "level": item["level"]}
-            for item in service["containers"]
-            if item["level"] != "well"
-        ]
-        missing = int(service["wanted"] - len(service["containers"]))
-        if missing > 0:
-            result.append({"text": f"{service['service']}: {missing} missing", "since": 0, "level": "bad"})
-    result += [
-        {"text": f"no metrics of {series.labels['job']}", "since": 0, "level": "starting"}
-        for series in found["targets"]
-        if not series.value
-    ]
-    if any(not series.value for series in found["mysql"]):
-        result.append({"text": "the database does not answer", "since": 0, "level": "bad"})
-    for alert in firing:
-        # What is told of a container or service already needs no second line.
-        if not any(item["text"].startswith(f"{alert['about']}:") for item in result):
-            level = "bad" if alert["severity"] == "critical" else "starting"
-            text = f"{alert['name']} {alert['about']}".strip()
-            result.append({"text": text, "since": alert["since"], "level": level})
-    return result
-
-
-def changes(points: list[Point]) -> Iterable[tuple[float, float, float]]:
-    """Return each change of a series: when, from which value and to which."""
-    for (_, old), (moment, new) in itertools.pairwise(points):
-        if old != new:
-            yield moment, old, new
-
-
-def single_events(before: dict[str, list[Series]], begin: float, step: float) -> Iterable[tuple[float, str, str, str]]:
-    """Return what has happened to single containers: when, service, name and what."""
-    words = {
-        ("state", 0): "stopped",
-        ("state", 1): "runs again",
-        ("health", 0): "unhealthy",
-        ("health", 1): "healthy again",
-        ("rotation", 0): "gets no requests",
-        ("rotation", 1): "gets requests again",
-    }
-    for name in ("state", "health", "rotation"):
-        for series in before[name]:
-            new = series.points[0][0] > begin + step
-            for place, (moment, _, value) in enumerate(changes(series.points)):
-                # That a new container gets ready is no news.
-                if (text := words.get((name, int(value)))) and not (new and value and place == 0):
-                    yield moment, series.labels["service"], series.labels["name"], text
-    for series in before["started"]:
-        for moment, _, value in changes(series.points):
-            if value:
-                yield moment, series.labels["service"], series.labels["name"], "started again"
-
-
-def together(happened: Iterable[tuple[float, str, str, str]]) -> Iterable[dict[str, Any]]:
-    """Return events of single containers as the page shows them: one if the same happens to many at about the same time."""
-    groups: dict[tuple[str, str], list[list[tuple[float, str]]]] = defaultdict(list)
-    for moment, service, name, text in happened:
-        known = groups[service, text]
-        if known and moment - known[-1][-1][0] <= TOGETHER:
-            known[-1].append((moment, name))
-        else:
-            known.append([(moment, name)])
-    single: dict[tuple[float, str, str], list[str]] = defaultdict(list)
-    for (service, text), known in groups.items():
-        for group in known:
-            names = {name for _, name in group}
-            if len(names) > FEW:
-                yield {"time": group[-1][0], "service": service, "text": f"{len(names)} of {service}: {text}"}
-                continue
-            for moment, name in group:
-                single[moment, service, name].append(text)
-    for (moment, service, name), texts in single.items():
-        yield {"time": moment, "service": service, "text": f"{name}: {', '.join(texts)}"}
-
-
-def set_events(before: dict[str, list[Series]], begin: float, end: float, step: float) -> Iterable[dict[str, Any]]:
-    """Return when replicas of a service were added, removed or replaced."""
-    # A container that is made anew can have its old name.
-    lives: dict[str, dict[tuple[str, str], tuple[float, float]]] = defaultdict(dict)
-    # What is there soon after the first look has not just come.
-    first_look = min((series.points[0][0] for series in before["state"]), default=begin)
-    begin = max(begin, first_look)
-    for series in before["state"]:
-        identity = (series.labels["name"], series.labels["id"])
-        lives[series.labels["service"]][identity] = (series.points[0][0], series.points[-1][0])
-    for service, names in lives.items():
-        left = {last for _, last in names.values() if last < end - 2 * step}
-        groups: list[list[float]] = []
-        for moment in sorted({first for first, _ in names.values() if first > begin + step} | left):
-            if groups and moment - groups[-1][-1] <= TOGETHER:
-                groups[-1].append(moment)
-            else:
-                groups.append([moment])
-        for group in groups:
-            if group[-1] <= first_look + TOGETHER and not left & set(group):
-                continue
-            old = {name for name, (first, last) in names.items() if first < group[0] <= last + step}
-            new = {name for name, (first, last) in names.items() if first <= group[-1] < last + step and last > group[-1]}
-            gone, come = ([name for name, _ in sorted(some)] for some in (old - new, new - old))
-            if not old:
-                text = f"{service} appeared: {len(new)}"
-            elif not new:
-                text = f"{service} is gone: {len(old)}"
-            elif len(old) != len(new):
-                text = f"{service} was scaled from {len(old)} to {len(new)}"
-            elif come and come == gone:
-                text = f"{service} was made anew: {shorten(come)}"
-            elif come:
-                text = f"{service} was rolled: {shorten(come)} instead of {shorten(gone)}"
-            else:
-                continue
-            yield {"time": group[-1], "service": service, "text": text}
-
-
-def shorten(names: list[str]) -> str:
-    """Return some names for a sentence, of many only how many there are."""
-    return ", ".join(names) if len(names) <= FEW else f"{len(names)} others"
-
-
-def events(before: dict[str, list[Series]], begin: float, end: float, step: float) -> list[dict[str, Any]]:
-    """Return what has happened, the newest first."""
-    single = sorted(single_events(before, begin, step), key=lambda item: item[0])
-    happened = [*together(single), *set_events(before, begin, end, step)]
-    return sorted(happened, key=lambda item: item["time"], reverse=True)[:EVENTS]
+        if not found["state"] and service["service"] not in serving:
+            continue
+        if service["service"] in MEANING and (worst := down(service, serving, answers)):
+            result.append(worst)
+            continue
+        for item in service["containers"]:
+            if item["level"] != "well":
+                rank, section = (
+                    (BROKEN, "ReplicaOutOfRotation") if item["level"] == "bad" else (WARNING, "ContainerUnhealthy")
+                )
+                result.append(trouble(rank, f"{item['name']}: {item['words']}", section, item["since"], [item["name"]]))
+        lacking = int(service["wanted"] - len(service["containers"]))
+        if lacking > 0 and found["state"]:
+            name = service["service"]
+            result.append(trouble(BROKEN, f"{name}: {lacking} missing", "ContainerMissing", 0.0, [name]))
+    for alert in (alert for alert in told if alert["fires"]):
+        # What is told already needs no second line, but for what the alert knows of it.
+        known = [item for item in result if alert["about"] in item["covers"] or item["runbook"] == alert["name"].lower()]
+        if not known:
+            rank = CRITICAL if alert["severity"] == "critical" else WARNING
+            text = alert["summary"].rstrip(".") or f"{alert['name']} {alert['about']}".strip()
+            known = [trouble(rank, text, alert["name"], alert["since"])]
+            result += known
+        elif known[0]["runbook"] == alert["name"].lower():
+            known[0]["summary"] = alert["summary"]
+            known[0]["since"] = known[0]["since"] or alert["since"]
+    return sorted(result, key=lambda item: item["rank"])

@@ -1,4 +1,4 @@
-"""Serve the metrics until SIGTERM.
+"""Serve the metrics, and what the console asks beside them, until SIGTERM.
 
 Environment:
     PROJECT: project name of Compose, or name of a Swarm's stack.
@@ -22,8 +22,11 @@ import docker
 import requests
 from prometheus_client import REGISTRY, start_http_server
 
+# What is shared with the playbook comes with the configuration (stack_secrets.py).
+sys.path.append("/etc/container-exporter")
 from exporter.collector import Containers
 from exporter.engine import Engine
+from exporter.questions import Questions
 
 
 def connect(url: str, project: str, node: str) -> Engine:
@@ -44,7 +47,8 @@ def main() -> None:
     address = socket.gethostbyname(os.environ["LISTEN_NAME"])
     engine = connect(os.environ["DOCKER_HOST"], os.environ["PROJECT"], os.environ.get("NODE", ""))
     REGISTRY.register(Containers(engine, urls))
-    start_http_server(int(os.environ["PORT"]), addr=address)
+    server, _ = start_http_server(int(os.environ["PORT"]), addr=address)
+    server.set_app(Questions(engine, server.get_app()))
     while True:
         signal.pause()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import socket
+import time
 import urllib.parse
 from dataclasses import dataclass
 
@@ -12,6 +13,20 @@ import requests
 
 # Seconds that a load balancer may take to answer.
 TIMEOUT = 3
+# What a health check has found, by HAProxy's code of it (management guide, 9.1, check_status). What a server has answered
+# beside its status is left out: it would be a label of the server's making.
+REASONS = {
+    "INI": "not checked yet",
+    "SOCKERR": "the load balancer has no socket for it",
+    "L4TOUT": "no connection in time",
+    "L4CON": "connection refused",
+    "L6TOUT": "no TLS in time",
+    "L6RSP": "no valid TLS",
+    "L7TOUT": "no answer in time",
+    "L7RSP": "no valid answer of HTTP",
+    "L7STS": "HTTP {code}",
+}
+DRAINED = "drained"
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,23 @@ class Server:
     errors: int
     # Average of the last 1024 requests, in seconds (HAProxy's rtime).
     response_time: float
+    # Why it gets no requests; empty: it does.
+    reason: str = ""
+    # Whether the reason is about the path that is asked for.
+    asked: bool = False
+    # When it was put into rotation or taken out of it, in seconds of the epoch; 0: the load balancer does not say.
+    since: float = 0.0
+
+
+def reason(row: dict[str, str]) -> str:
+    """Return why a server gets no requests, by a row of the statistics; empty if it does."""
+    if row["status"].startswith(("UP", "no check")):
+        return ""
+    if row["status"].startswith("DRAIN"):
+        return DRAINED
+    code = (row.get("check_code") or "").strip()
+    status = (row.get("check_status") or "").lstrip("* ")
+    return REASONS.get(status, "its check fails").format(code=code if code.isdecimal() else "")
 
 
 def read_servers(balancer: str, text: str) -> list[Server]:
@@ -44,6 +76,10 @@ def read_servers(balancer: str, text: str) -> list[Server]:
                 int(row["stot"] or 0),
                 errors,
                 int(row["rtime"] or 0) / 1000,
+                reason(row),
+                (row.get("check_status") or "").lstrip("* ").startswith("L7"),
+                # Whole seconds on both sides, so that it stays the same from one look to the next.
+                int(time.time()) - int(row["lastchg"]) if row.get("lastchg") else 0.0,
             )
         )
     return servers
@@ -62,7 +98,8 @@ def addresses(url: str) -> list[str]:
 
 def merged(servers: list[Server]) -> Server:
     """Return what several load balancers say of one replica: in rotation if it is with all of them."""
-    first = servers[0]
+    # The one that sends it nothing has the reason.
+    first = min(servers, key=lambda server: server.up)
     return Server(
         first.balancer,
         first.address,
@@ -70,6 +107,9 @@ def merged(servers: list[Server]) -> Server:
         sum(server.requests for server in servers),
         sum(server.errors for server in servers),
         max(server.response_time for server in servers),
+        first.reason,
+        first.asked,
+        first.since,
     )
 
 

@@ -102,6 +102,15 @@ def describe(container: Found, labels: dict[str, str], families: Families) -> No
     families.gauge(
         "container_start_time_seconds", "Last start of the container, seconds of the epoch.", container.started, labels
     )
+    text = "Since when the container is as it is (runs, has ended, fails its health check), seconds of the epoch."
+    families.gauge("container_since_seconds", text, container.since, labels)
+    if container.finished:
+        families.gauge(
+            "container_finish_time_seconds", "Last end of the container, seconds of the epoch.", container.finished, labels
+        )
+    if container.state in ("exited", "dead"):
+        text = "Exit code of a container that has ended."
+        families.gauge("container_exit_code", text, container.details["State"].get("ExitCode", 0), labels)
     text = "How often the engine has started the container again after it ended."
     families.counter("container_restarts", text, container.details["RestartCount"], labels)
     text = "Memory limit of the container in bytes; 0: none."
@@ -158,10 +167,17 @@ def measure(container: Found, labels: dict[str, str], families: Families) -> Non
     families.counter("container_fs_writes_bytes", "Bytes written to block devices.", block_bytes(stats, "write"), labels)
 
 
-def serve(server: balancers.Server, labels: dict[str, str], families: Families) -> None:
-    """Add what a load balancer says of a replica."""
+def serve(server: balancers.Server, labels: dict[str, str], path: str, families: Families) -> None:
+    """Add what a load balancer says of a replica, whose checks ask for ``path``."""
     labels = {**labels, "load_balancer": server.balancer}
     families.gauge("container_in_rotation", "Whether the load balancer sends requests to the replica.", server.up, labels)
+    if server.since:
+        text = "When the replica was put into rotation or taken out of it, seconds of the epoch."
+        families.gauge("container_rotation_since_seconds", text, server.since, labels)
+    if server.reason:
+        why = f"{server.reason} on {path}" if server.asked and path and server.reason != balancers.DRAINED else server.reason
+        text = "Why the load balancer sends the replica no requests."
+        families.gauge("container_out_of_rotation", text, 1, {**labels, "reason": why})
     families.counter(
         "container_requests", "Requests that the load balancer has sent to the replica's slot.", server.requests, labels
     )
@@ -171,9 +187,8 @@ def serve(server: balancers.Server, labels: dict[str, str], families: Families) 
     families.gauge("container_response_time_seconds", text, server.response_time, labels)
 
 
-def promise(path: Path, families: Families) -> None:
+def promise(deployment: dict[str, Any], families: Families) -> None:
     """Add what the deployment shall be, which alerts compare with."""
-    deployment = json.loads(path.read_text(encoding="utf-8"))
     for service, number in deployment["containers"].items():
         text = "How many containers of the service there shall be."
         families.gauge("stack_containers_wanted", text, number, {"service": service})
@@ -229,6 +244,8 @@ class Containers(Collector):
             containers = None
         families.gauge("container_exporter_engine_up", "Whether the engine has answered.", containers is not None, node)
         servers = self.servers(families)
+        deployment = json.loads(DEPLOYMENT.read_text(encoding="utf-8"))
+        paths = deployment.get("health_paths", {})
         for container in containers or []:
             values = (f"/docker/{container.details['Id']}", container.name, container.service, container.image)
             labels = {**dict(zip(LABELS, values, strict=True)), **node}
@@ -236,8 +253,8 @@ class Containers(Collector):
             if container.stats:
                 measure(container, labels, families)
             for address in container.addresses & set(servers):
-                serve(servers[address], labels, families)
-        promise(DEPLOYMENT, families)
+                serve(servers[address], labels, paths.get(container.service, ""), families)
+        promise(deployment, families)
         tell_backups(BACKUPS, families)
         # The root of a container lies on the same file system as the volumes of the engine.
         system = os.statvfs("/")

@@ -22,6 +22,8 @@ TIMEOUT = 5
 # Questions at a time: most of the time of each is the engine's, which the application needs as well.
 THREADS = 2
 HEALTH = {"healthy": 1, "unhealthy": 0, "starting": 0}
+# Seconds between two health checks, where the image does not say; as the engine has it.
+CHECKED = 30.0
 
 
 @dataclass
@@ -48,6 +50,26 @@ class Found:
     def started(self) -> float:
         """When it was started last, in seconds of the epoch; 0: never."""
         return seconds(self.details["State"]["StartedAt"])
+
+    @property
+    def finished(self) -> float:
+        """When it ended last, in seconds of the epoch; 0: never."""
+        return seconds(self.details["State"].get("FinishedAt", "0001-"))
+
+    @property
+    def since(self) -> float:
+        """Since when it is as it is, in seconds of the epoch: runs, has ended, or fails its health check."""
+        if self.state in ("exited", "dead"):
+            return self.finished
+        health = self.details["State"].get("Health") or {}
+        failed, log = health.get("FailingStreak", 0), health.get("Log") or []
+        if not failed or not log or health.get("Status") != "unhealthy":
+            return self.started
+        # The engine keeps the last five.
+        if failed <= len(log):
+            return seconds(log[-failed]["Start"])
+        interval = ((self.details["Config"].get("Healthcheck") or {}).get("Interval") or 0) / 1e9 or CHECKED
+        return seconds(log[-1]["Start"]) - (failed - 1) * interval
 
     @property
     def addresses(self) -> set[str]:
@@ -86,6 +108,35 @@ class Engine:
         # A Swarm keeps ended containers for their logs; where one is missing, another one takes its place.
         listed = self._client.containers(all=not self.node, filters=self._filters)
         return (found for found in self._pool.map(self._look_at, listed) if found)
+
+    def find(self, name: str) -> dict[str, Any] | None:
+        """Return what the engine says of the stack's own container of that name; None: there is none.
+
+        Raises:
+            docker.errors.APIError, requests.RequestException: the engine cannot be asked.
+        """
+        listed = self._client.containers(all=True, filters=self._filters)
+        found = next((item for item in listed if f"/{name}" in item["Names"]), None)
+        return self._client.inspect_container(found["Id"]) if found else None
+
+    def named(self, service: str) -> list[str]:
+        """Return the names of the containers of a service that run.
+
+        Raises:
+            docker.errors.APIError, requests.RequestException: the engine cannot be asked.
+        """
+        listed = self._client.containers(filters=self._filters)
+        wanted = self._prefix + service
+        return [item["Names"][0].lstrip("/") for item in listed if item["Labels"].get(self._service) == wanted]
+
+    def logs(self, identity: str, lines: int, since: int | None = None) -> str:
+        """Return the end of what a container has written, each line with its time before it.
+
+        Raises:
+            docker.errors.APIError, requests.RequestException: the engine cannot be asked, or the proxy lets no log through.
+        """
+        text = self._client.logs(identity, timestamps=True, tail=lines, since=since)
+        return text.decode("utf-8", "replace")
 
     def _look_at(self, item: dict[str, Any]) -> Found | None:
         """Return a container, or None if it has gone meanwhile."""
