@@ -287,7 +287,16 @@ def test_run_that_comes_during_a_restart_waits_for_it(scene, monkeypatch):
 
 
 def test_patience_begins_anew_after_a_run(scene):
-    """Its time counts for nothing, and a new container has not served because an earlier one had its address."""
+    scene.servers = {1: "L7OK", 2: "L4CON"}
+    assert scene.passes(LATER - 1) == []
+    claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, 0)
+    assert scene.passes(LATER) == []
+    (scene.root / RUN).unlink()
+    assert scene.passes(LATER) == []
+    assert scene.passes(1) == [2]
+
+
+def test_container_of_a_run_has_not_served_because_an_earlier_one_had_its_address(scene):
     scene.servers = {1: "L7OK", 2: "L7OK"}
     assert scene.passes(1) == []
     scene.servers[2] = "L4CON"
