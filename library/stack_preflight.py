@@ -165,6 +165,10 @@ scheduler:
   description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
   returned: always
   type: str
+linger:
+  description: Name of the user whose units of systemd would end with the last logout; empty if they would not.
+  returned: always
+  type: str
 firewalls:
   description: Firewalls that are on, of C(ufw) and C(firewalld).
   returned: always
@@ -295,7 +299,7 @@ from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa:
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
-from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
+from ansible.module_utils.stack_systemd import available, lingers, scheduler, user  # noqa: E402
 
 # The kernel's word on SELinux (selinuxfs).
 ENFORCES = Path("/sys/fs/selinux/enforce")
@@ -609,6 +613,7 @@ def examine(parameters: dict) -> dict:
         "seccomp": any("name=seccomp" in option for option in security or []),
         "selinux": selinux(security or []),
         "scheduler": scheduler(),
+        "linger": user() if available() and not lingers() else "",
         "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
         "engine": engine,
