@@ -223,6 +223,10 @@ state:
   description: What the last run left for this one, from C(state.json).
   returned: always
   type: dict
+mode:
+  description: C(app_mode) of what was rendered last; empty if nothing was.
+  returned: always
+  type: str
 rendered:
   description: Whether a Compose file has been written before.
   returned: always
@@ -507,6 +511,13 @@ def firewalls() -> list[str]:
     return found
 
 
+def rendered_mode(state: dict, compose: str) -> str:
+    """Return the ``app_mode`` of a rendered Compose file; a state of an earlier version of the project does not tell it."""
+    if not compose:
+        return ""
+    return state.get("mode") or ("development" if '"APP_MODE": "development"' in compose else "production")
+
+
 def read_text(path: Path) -> str:
     """Return the content of a file, or nothing if there is no such file."""
     try:
@@ -681,6 +692,7 @@ def examine(parameters: dict) -> dict:
     result["released"] = is_saved(stack_dir)
     result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
     result["rendered"] = file.exists()
+    result["mode"] = rendered_mode(result["state"], read_text(file))
     result["outdated"] = (
         outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() and not swarm else []
     )

@@ -59,6 +59,7 @@ watchdog:
   type: dict
 """
 
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import re  # noqa: E402
 import subprocess  # noqa: E402
@@ -353,6 +354,8 @@ def report(parameters: dict) -> dict:
     holds = running(root) or holder(root)
     if holds:
         lines.append(f"Now: {describe(holds)}")
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines.append(f"Mode: {json.loads((root / 'state.json').read_text(encoding='utf-8'))['mode']}")
     journal = read_lines(root / "rollout.log")
     if journal:
         last = journal[-1]

@@ -156,3 +156,37 @@ def test_engine_is_installed_where_none_answers(codes, missing):
     found = render(install["vars"]["__docker_missing"], "docker", **facts)
     assert found == missing
     assert holds(install["when"], "docker", __docker_missing=found) is bool(missing)
+
+
+CODE = {"setting": "fe_source", "source": "/home/me/shop/data/fe", "target": "/srv"}
+UPLOADS = {"setting": "be_mounts", "source": "~/uploads", "target": "/uploads"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "mounts", "lines"),
+    [
+        ("production", [], ["Mode: production, nothing of this host is mounted"]),
+        ("production", [UPLOADS], ["Mode: production, mounted from this host:", "be     ~/uploads at /uploads"]),
+        (
+            "development",
+            [CODE, UPLOADS],
+            [
+                "Mode: development, mounted from this host:",
+                "fe     /home/me/shop/data/fe at /srv",
+                "be     ~/uploads at /uploads",
+            ],
+        ),
+    ],
+)
+def test_a_run_says_at_its_end_in_which_mode_the_stack_is_and_what_is_mounted(mode, mounts, lines):
+    entry = task("compose", "main.yml", "Say what runs and where")
+    host = {**HOST, "containers": [], "mounts": mounts}
+    said = render(
+        entry["ansible.builtin.debug"]["msg"], "compose", app_mode=mode, _preflight_result=host, __compose_waited={}
+    )
+    found = said.splitlines()
+    begin = found.index(lines[0])
+    assert found[begin : begin + len(lines) + 1][:-1] == lines
+    assert found[begin + len(lines)].startswith("In rotation: ")
+    # For the next run, and for the status.
+    assert render(load("group_vars/all/stack.yml")["_compose_state"]["mode"], "compose", app_mode=mode) == mode
