@@ -168,8 +168,8 @@ def check_mode(values: dict, host: dict) -> list[str]:
     if values["app_mode"] != "development" or not there or host["confirm"] == name:
         return []
     return [
-        f"app_mode: the stack {name} is deployed for production, and development would put containers with your working copy in"
-        f" the place of its front ends and back ends; if that is meant, give -e confirm={name} (make dev"
+        f"app_mode: the stack {name} is deployed for production, and development would put containers with your working copy"
+        f" in the place of its front ends and back ends; if that is meant, give -e confirm={name} (make dev"
         f" ARGS='-e confirm={name}'), else give another stack_name and other ports."
     ]
 

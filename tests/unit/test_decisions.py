@@ -181,9 +181,13 @@ UPLOADS = {"setting": "be_mounts", "source": "~/uploads", "target": "/uploads"}
 def test_a_run_says_at_its_end_in_which_mode_the_stack_is_and_what_is_mounted(mode, mounts, lines):
     entry = task("compose", "main.yml", "Say what runs and where")
     host = {**HOST, "containers": [], "mounts": mounts}
-    said = render(
-        entry["ansible.builtin.debug"]["msg"], "compose", app_mode=mode, _preflight_result=host, __compose_waited={}
-    )
+    facts = {
+        "_preflight_result": host,
+        "_load_balancer_urls": ["http://x/"],
+        "_load_balancer_rotation": [],
+        "__compose_waited": {},
+    }
+    said = render(entry["ansible.builtin.debug"]["msg"], "compose", app_mode=mode, **facts)
     found = said.splitlines()
     begin = found.index(lines[0])
     assert found[begin : begin + len(lines) + 1][:-1] == lines
