@@ -253,6 +253,10 @@ containers:
   returned: always
   type: list
   elements: dict
+running:
+  description: How many containers run of each service, in a Swarm on all nodes together.
+  returned: always
+  type: dict
 tree:
   description: Mode, owner and digest of each rendered file and folder, by its path.
   returned: always
@@ -283,6 +287,7 @@ import pwd  # noqa: E402
 import re  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
+from collections import Counter  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -307,6 +312,8 @@ from ansible.module_utils.stack_systemd import available, lingers, scheduler, us
 
 # The kernel's word on SELinux (selinuxfs).
 ENFORCES = Path("/sys/fs/selinux/enforce")
+# States of containers that are there to serve.
+RUNS = ("running", "paused", "restarting")
 SECRETS = ("database_password", "database_root_password")
 
 
@@ -501,6 +508,12 @@ def nodes_together(nodes: list[dict]) -> dict:
     }
 
 
+def running_tasks(output: str, stack: str) -> dict[str, int]:
+    """Return how many tasks of each service of a Swarm's stack run, from ``docker service ls`` (``web_fe 2/2``)."""
+    found = re.findall(rf"^{re.escape(stack)}_(\S+) (\d+)/", output, re.MULTILINE)
+    return {service: int(number) for service, number in found}
+
+
 def firewalls() -> list[str]:
     """Return which of the usual firewalls is on, by what everybody may read."""
     found = []
@@ -595,6 +608,8 @@ def examine(parameters: dict) -> dict:
     commands.start("volumes", "docker", "volume", "ls", "--format", OWNER.format("Name"))
     swarm = parameters["stack_engine"] == "swarm"
     if swarm:
+        options = ("--filter", f"label=com.docker.stack.namespace={name}", "--format", "{{.Name}} {{.Replicas}}")
+        commands.start("services", "docker", "service", "ls", *options)
         commands.start("nodes", "bash", "-c", "set -o pipefail; docker node ls --quiet | xargs docker node inspect")
     file = stack_dir / ("docker-stack.yml" if swarm else "docker-compose.yml")
     if file.exists() and not swarm:
@@ -644,6 +659,10 @@ def examine(parameters: dict) -> dict:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
     result["containers"] = read_list(ask("containers"))
+    if swarm:
+        result["running"] = running_tasks(commands.result("services")[1], name)
+    else:
+        result["running"] = dict(Counter(item["service"] for item in result["containers"] if item["state"] in RUNS))
     result["strangers"] = strangers(result["containers"], stack_dir)
     # What a stack that is deployed already uses, it has been given on purpose.
     foreign = [("network", foreign_networks), ("volume", foreign_volumes)] if not result["containers"] else []

@@ -136,6 +136,21 @@ def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
     return found == wanted and len(host["containers"]) == found.total() and set(host["networks"]) <= set(stack["networks"])
 
 
+def fewer_replicas(running: dict[str, int], replicas: dict[str, int]) -> list[str]:
+    """Return a sentence for each service of which a run takes replicas away.
+
+    Args:
+        running: how many containers run, by service.
+        replicas: how many there shall be, by service.
+    """
+    return [
+        f"{service}_replicas: {running[service]} run, {number} is set: this run takes {running[service] - number} away. What"
+        " -e gives counts for one run; a number that shall stay belongs in group_vars or your inventory."
+        for service, number in replicas.items()
+        if running.get(service, 0) > number
+    ]
+
+
 # Sets the umask, which is its first argument, and becomes the rest.
 UMASK = 'umask "$0"; exec "$@"'
 # That of every container.
@@ -569,6 +584,7 @@ class FilterModule:
             "networks_isolated": networks_isolated,
             "networks_outdated": networks_outdated,
             "containers_complete": containers_complete,
+            "fewer_replicas": fewer_replicas,
             "development_service": development_service,
             "stack_mounts": stack_mounts,
             "digest": digest,

@@ -194,3 +194,26 @@ def test_a_run_says_at_its_end_in_which_mode_the_stack_is_and_what_is_mounted(mo
     assert found[begin + len(lines)].startswith("In rotation: ")
     # For the next run, and for the status.
     assert render(load("group_vars/all/stack.yml")["_compose_state"]["mode"], "compose", app_mode=mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("running", "settings", "said"),
+    [
+        ({"fe": 5, "be": 2}, {}, ["fe_replicas: 5 run, 2 is set: this run takes 3 away."]),
+        ({"fe": 5, "be": 2}, {"fe_replicas": "5"}, []),
+        ({"fe": 2, "be": 2}, {"fe_replicas": 6}, []),
+        ({"fe": 5, "be": 40}, {"be_replicas": 9}, ["fe_replicas: 5 run, 2 is set", "be_replicas: 40 run, 9 is set"]),
+        ({}, {}, []),
+    ],
+)
+def test_replicas_that_a_run_takes_away_are_said_before_it_does(running, settings, said):
+    (deploy,) = (play for play in load("playbooks/site.yml") if play["name"] == "Deploy the stack")
+    names = [entry["name"] for entry in deploy["tasks"]]
+    name = "Say where fewer replicas are set than run"
+    assert names.index(name) < names.index("Provide the images") < names.index("Converge the containers")
+    entry = deploy["tasks"][names.index(name)]
+    facts = {"_preflight_result": {**HOST, "running": running}, **settings}
+    assert holds(entry["when"], "compose", **facts) is bool(said)
+    found = render(entry["ansible.builtin.debug"]["msg"], "compose", **facts)
+    assert len(found) == len(said)
+    assert all(sentence.startswith(words) for sentence, words in zip(found, said, strict=True))

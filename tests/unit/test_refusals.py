@@ -392,6 +392,7 @@ CLIENT = """#!/bin/sh
 case "$1 $2" in
 "info --format") {info};;
 "compose version") {compose};;
+{more}
 esac
 """
 
@@ -406,9 +407,9 @@ def look(monkeypatch, tmp_path):
     client = tmp_path / "docker"
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
-    def found(engine="25.0.0", compose="v2.26.0", **parameters):
+    def found(engine="25.0.0", compose="v2.26.0", more="", **parameters):
         info = f"""echo '["{engine}", []]'""" if engine else "echo 'Cannot connect to the Docker daemon' >&2; exit 1"
-        client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1"))
+        client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1", more=more))
         client.chmod(0o755)
         given = {"project_dir": str(PROJECT), "stack_name": "shop", "stack_dir": str(tmp_path / "shop")}
         given |= {"docker_socket": str(tmp_path / "socket"), **parameters}
@@ -907,3 +908,21 @@ def test_preflight_hands_on_what_is_confirmed(monkeypatch, project, changes, ask
     plugin._execute_module = lambda **_: {"lock": {"other": {}, "new": False}}
     plugin.run(task_vars={"confirm": "given"})
     assert found[0]["confirm"] == asked
+
+
+LISTED = {"ID": "1", "Image": "i", "Status": "Up", "Ports": ""}
+
+
+def test_containers_that_run_are_counted(look, tmp_path):
+    states = ["running", "paused", "restarting", "exited", "created", "dead"]
+    lines = [
+        {**LISTED, "Names": f"shop-fe-{number}", "State": state, "Labels": "com.docker.compose.service=fe"}
+        for number, state in enumerate(states)
+    ]
+    (tmp_path / "list").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert look(more=f'"ps --all"*) cat {tmp_path}/list;;')["running"] == {"fe": 3}
+
+
+def test_tasks_of_a_swarm_that_run_are_counted():
+    text = "shop_fe 5/5\nshop_fe-lb 1/2 (max 1 per node)\nshop_be 0/3\nshop-2_be 9/9\nmy_shop_fe 7/7\n"
+    assert stack_preflight.running_tasks(text, "shop") == {"fe": 5, "fe-lb": 1, "be": 0}
