@@ -253,6 +253,10 @@ containers:
   returned: always
   type: list
   elements: dict
+dumps:
+  description: Which dumps the database was made from, and which the last run has seen; empty if that is not known.
+  returned: always
+  type: dict
 running:
   description: How many containers run of each service, in a Swarm on all nodes together.
   returned: always
@@ -531,6 +535,15 @@ def rendered_mode(state: dict, compose: str) -> str:
     return state.get("mode") or ("development" if '"APP_MODE": "development"' in compose else "production")
 
 
+def read_json(path: Path) -> dict:
+    """Return what a file with a JSON object holds, or nothing if there is no such file."""
+    try:
+        found = json.loads(read_text(path))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def read_text(path: Path) -> str:
     """Return the content of a file, or nothing if there is no such file."""
     try:
@@ -692,10 +705,8 @@ def examine(parameters: dict) -> dict:
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
     result["missing"] = missing_paths(parameters["mounts"], parameters["tmpfs"])
 
-    try:
-        result["state"] = json.loads(read_text(stack_dir / "state.json") or "{}")
-    except ValueError:
-        result["state"] = {}
+    result["state"] = read_json(stack_dir / "state.json")
+    result["dumps"] = read_json(stack_dir / "db" / "dumps.json")
     result["secrets_complete"] = all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS)
     certificate = stack_dir / "fe-lb" / "config" / "tls" / "site.pem"
     result["certificate"] = certificates_only(read_text(certificate)) if Path(f"{certificate}.key").exists() else ""

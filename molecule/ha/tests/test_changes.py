@@ -234,6 +234,27 @@ def test_second_run_says_who_holds_the_stack(stack, events):
     events.apply()
 
 
+def test_watchdog_restarts_nothing_while_a_run_replaces_it(stack, events, capsys):
+    """A front end is cut off as soon as the run has the stack; the run replaces it, and the watchdog leaves it alone."""
+    events.until_all_serve()
+    path = stack.directory / "watchdog/events.jsonl"
+    before = path.read_text() if path.exists() else ""
+    events.new_release("fe")
+    with Load(stack, rate=50) as load, load.event("roll fe while one is cut off") as window:
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(events.apply, check=False)
+            wait_until(lambda: stack_lock.running(stack.directory).get("containers"), 30)
+            events.cut_off(events.container("fe"))
+            done = run.result()
+        assert done.returncode == 0, done.stdout
+        # Not after it either: what the run has brought serves.
+        events.until_all_serve()
+    show(capsys, window)
+    assert not window.failed, window.describe()
+    assert (path.read_text() if path.exists() else "") == before
+    assert all(f"RELEASE={events.release}" in item["Config"]["Env"] for item in stack.containers("fe"))
+
+
 def test_replica_that_hangs_again_and_again_is_restarted_no_more_than_the_limit(stack, events):
     events.apply(watchdog_restarts=2)
     target = events.container("be")["Id"]
