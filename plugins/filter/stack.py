@@ -185,8 +185,8 @@ def dumps_without_effect(seen: dict[str, Any], record: dict[str, Any]) -> str:
     names = [item["name"] for item in seen["seen"] if item["digest"] not in seen["loaded"]]
     return (
         f"database_dumps: {', '.join(names) or 'the list'} has changed since the database was made, and a database that has"
-        " data takes no dumps: the change is without effect. Load what is new by hand (make mysql < FILE), or begin anew with"
-        " an empty database (make down ARGS='-e remove_data=true', which removes all data)."
+        " data takes no dumps: the change is without effect. Load what is new by hand (make mysql < FILE), or begin anew"
+        " without the data (make down ARGS='-e remove_data=true')."
     )
 
 
