@@ -295,6 +295,10 @@ def test_dumps_with_another_name_or_time_are_the_same(dumps):
     (dumps.folder / "two.sql").rename(dumps.folder / "rows.sql")
     (dumps.folder / "one.sql").touch()
     assert dumps.run("one", "rows") == ""
+    # Nor are those that were said to be without effect.
+    assert dumps.run("one", "three")
+    (dumps.folder / "three.sql").touch()
+    assert dumps.run("one", "three") == ""
 
 
 def test_dumps_are_read_once_while_they_stay_as_they_are(dumps, monkeypatch):
