@@ -163,9 +163,11 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
 
 def check_mode(values: dict, host: dict) -> list[str]:
     """Check that a stack for production does not become one for development by mistake; the way back is free."""
+    if values["app_mode"] != "development":
+        return []
     name = values["stack_name"]
     there = host["mode"] == "production" and (host["containers"] or host["database_volume"])
-    if values["app_mode"] != "development" or not there or host["confirm"] == name:
+    if not there or host["confirm"] == name:
         return []
     return [
         f"app_mode: the stack {name} is deployed for production, and development would put containers with your working copy"
