@@ -18,6 +18,7 @@ import stack_lock
 import yaml
 from ha import SLOW_RATE, Events, Load, kill_at
 from stack import GATE, PROJECT, changed, run, wait_until
+from stack_haproxy import STOPPED, ask
 
 PLANNED = {
     "roll fe and be": lambda events: events.roll("fe", "be"),
@@ -235,16 +236,27 @@ def test_second_run_says_who_holds_the_stack(stack, events):
 
 
 def test_watchdog_restarts_nothing_while_a_run_replaces_it(stack, events, capsys):
-    """A front end is cut off as soon as the run has the stack; the run replaces it, and the watchdog leaves it alone."""
+    """A front end that is cut off is the watchdog's business until a run has the stack, which replaces it."""
     events.until_all_serve()
-    path = stack.directory / "watchdog/events.jsonl"
+    path, socket = stack.directory / "watchdog/events.jsonl", stack.directory / "fe-lb/run/master.sock"
     before = path.read_text() if path.exists() else ""
+    container = events.container("fe")
+    addresses = {network["IPAddress"] for network in container["NetworkSettings"]["Networks"].values()}
+
+    def slot():
+        return next(server for server in events.servers("fe") if server.address in addresses)
+
     events.new_release("fe")
     with Load(stack, rate=50) as load, load.event("roll fe while one is cut off") as window:
+        # It has no request when it is cut off, and as long as it is drained the watchdog takes no notice.
+        ask(socket, f"@1 set server fe/{slot().name} state drain")
+        wait_until(lambda: sum(events.under_way("fe")[slot().name] for _ in range(5)) == 0)
+        events.cut_off(container)
+        wait_until(lambda: slot().operation == STOPPED)
         with ThreadPoolExecutor() as pool:
             run = pool.submit(events.apply, check=False)
             wait_until(lambda: stack_lock.running(stack.directory).get("containers"), 30)
-            events.cut_off(events.container("fe"))
+            ask(socket, f"@1 set server fe/{slot().name} state ready")
             done = run.result()
         assert done.returncode == 0, done.stdout
         # Not after it either: what the run has brought serves.
