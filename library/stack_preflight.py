@@ -165,6 +165,10 @@ scheduler:
   description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
   returned: always
   type: str
+linger:
+  description: Name of the user whose units of systemd would end with the last logout; empty if they would not.
+  returned: always
+  type: str
 firewalls:
   description: Firewalls that are on, of C(ufw) and C(firewalld).
   returned: always
@@ -219,6 +223,10 @@ state:
   description: What the last run left for this one, from C(state.json).
   returned: always
   type: dict
+mode:
+  description: C(app_mode) of what was rendered last; empty if nothing was.
+  returned: always
+  type: str
 rendered:
   description: Whether a Compose file has been written before.
   returned: always
@@ -249,6 +257,14 @@ containers:
   returned: always
   type: list
   elements: dict
+dumps:
+  description: Which dumps the database was made from, and which the last run has seen; empty if that is not known.
+  returned: always
+  type: dict
+running:
+  description: How many containers run of each service, in a Swarm on all nodes together.
+  returned: always
+  type: dict
 tree:
   description: Mode, owner and digest of each rendered file and folder, by its path.
   returned: always
@@ -280,6 +296,7 @@ import pwd  # noqa: E402
 import re  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
+from collections import Counter  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -300,10 +317,12 @@ from ansible.module_utils.stack_haproxy import ask, read_counts, servers_up, ver
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved, read_index  # noqa: E402
-from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
+from ansible.module_utils.stack_systemd import available, lingers, scheduler, user  # noqa: E402
 
 # The kernel's word on SELinux (selinuxfs).
 ENFORCES = Path("/sys/fs/selinux/enforce")
+# States of containers that are there to serve.
+RUNS = ("running", "paused", "restarting")
 SECRETS = ("database_password", "database_root_password")
 
 
@@ -501,6 +520,12 @@ def nodes_together(nodes: list[dict]) -> dict:
     }
 
 
+def running_tasks(output: str, stack: str) -> dict[str, int]:
+    """Return how many tasks of each service of a Swarm's stack run, from ``docker service ls`` (``web_fe 2/2``)."""
+    found = re.findall(rf"^{re.escape(stack)}_(\S+) (\d+)/", output, re.MULTILINE)
+    return {service: int(number) for service, number in found}
+
+
 def firewalls() -> list[str]:
     """Return which of the usual firewalls is on, by what everybody may read."""
     found = []
@@ -509,6 +534,22 @@ def firewalls() -> list[str]:
     if Path("/run/firewalld").exists() or Path("/run/firewalld.pid").exists():
         found.append("firewalld")
     return found
+
+
+def rendered_mode(state: dict, compose: str) -> str:
+    """Return the ``app_mode`` of a rendered Compose file; a state of an earlier version of the project does not tell it."""
+    if not compose:
+        return ""
+    return state.get("mode") or ("development" if '"APP_MODE": "development"' in compose else "production")
+
+
+def read_json(path: Path) -> dict:
+    """Return what a file with a JSON object holds, or nothing if there is no such file."""
+    try:
+        found = json.loads(read_text(path))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_text(path: Path) -> str:
@@ -588,6 +629,8 @@ def examine(parameters: dict) -> dict:
     commands.start("volumes", "docker", "volume", "ls", "--format", OWNER.format("Name"))
     swarm = parameters["stack_engine"] == "swarm"
     if swarm:
+        options = ("--filter", f"label=com.docker.stack.namespace={name}", "--format", "{{.Name}} {{.Replicas}}")
+        commands.start("services", "docker", "service", "ls", *options)
         commands.start("nodes", "bash", "-c", "set -o pipefail; docker node ls --quiet | xargs docker node inspect")
     file = stack_dir / ("docker-stack.yml" if swarm else "docker-compose.yml")
     if file.exists() and not swarm:
@@ -617,6 +660,7 @@ def examine(parameters: dict) -> dict:
         "seccomp": any("name=seccomp" in option for option in security or []),
         "selinux": selinux(security or []),
         "scheduler": scheduler(),
+        "linger": user() if available() and not lingers() else "",
         "firewalls": firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
         "engine": engine,
@@ -636,6 +680,10 @@ def examine(parameters: dict) -> dict:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
     result["containers"] = read_list(ask("containers"))
+    if swarm:
+        result["running"] = running_tasks(commands.result("services")[1], name)
+    else:
+        result["running"] = dict(Counter(item["service"] for item in result["containers"] if item["state"] in RUNS))
     result["strangers"] = strangers(result["containers"], stack_dir)
     # What a stack that is deployed already uses, it has been given on purpose.
     foreign = [("network", foreign_networks), ("volume", foreign_volumes)] if not result["containers"] else []
@@ -665,10 +713,8 @@ def examine(parameters: dict) -> dict:
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
     result["missing"] = missing_paths(parameters["mounts"], parameters["tmpfs"])
 
-    try:
-        result["state"] = json.loads(read_text(stack_dir / "state.json") or "{}")
-    except ValueError:
-        result["state"] = {}
+    result["state"] = read_json(stack_dir / "state.json")
+    result["dumps"] = read_json(stack_dir / "db" / "dumps.json")
     result["secrets_complete"] = all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS)
     certificate = stack_dir / "fe-lb" / "config" / "tls" / "site.pem"
     result["certificate"] = certificates_only(read_text(certificate)) if Path(f"{certificate}.key").exists() else ""
@@ -685,6 +731,7 @@ def examine(parameters: dict) -> dict:
     result["release"] = max((item["number"] for item in read_index(stack_dir)), default=0)
     result["watchdog"] = holder(stack_dir / "watchdog").get("doing", "")
     result["rendered"] = file.exists()
+    result["mode"] = rendered_mode(result["state"], read_text(file))
     result["outdated"] = (
         outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() and not swarm else []
     )

@@ -176,6 +176,7 @@ def new_release(root: Path, index: list[dict], text: str) -> dict:
             for service, name in names.items()
         },
         "tiers": state.get("tiers", {}),
+        "mode": state.get("mode"),
     }
 
 
@@ -233,6 +234,13 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
         release = earlier[-1]
     kept = (root / FOLDER / str(release["number"]) / FILE).read_text(encoding="utf-8")
     state = json.loads((root / "state.json").read_text(encoding="utf-8"))
+    # Earlier versions of the project have kept none.
+    before, now = release.get("mode"), state.get("mode")
+    if before and now and before != now:
+        raise ReleaseError(
+            f"app_mode: release {release['number']} was for {before} and the stack is for {now}; run playbooks/site.yml with"
+            f" app_mode={before} instead."
+        )
     for service in SERVICES:
         for key, value in release["tiers"].get(service, {}).items():
             present = state.get("tiers", {}).get(service, {}).get(key)

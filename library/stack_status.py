@@ -59,6 +59,7 @@ watchdog:
   type: dict
 """
 
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import re  # noqa: E402
 import subprocess  # noqa: E402
@@ -67,6 +68,7 @@ from dataclasses import dataclass, field  # noqa: E402
 from datetime import datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
@@ -352,12 +354,20 @@ def report(parameters: dict) -> dict:
     holds = running(root) or holder(root)
     if holds:
         lines.append(f"Now: {describe(holds)}")
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        lines.append(f"Mode: {json.loads((root / 'state.json').read_text(encoding='utf-8'))['mode']}")
     journal = read_lines(root / "rollout.log")
     if journal:
         last = journal[-1]
         lines.append(f"Last change of containers: {moment(last['time'])} {last['service']}: {last['text']}")
     runs = bool(holder(root / "watchdog"))
     lines.append(f"Watchdog: {'runs' if runs else 'does not run'}, {len(events)} events")
+    units = (f"{parameters['project']}-watchdog.service", f"{parameters['project']}-backup.timer")
+    if any((systemd.folder() / unit).exists() for unit in units) and not systemd.lingers():
+        problems.append(
+            f"The watchdog and scheduled backups end with the last logout of {systemd.user()}; run"
+            f" `sudo loginctl enable-linger {systemd.user()}`."
+        )
     lines += [f"  {moment(e['time'])} {e['container']} {e['what']}: {e['why']}" for e in events[-NEWEST:]]
     index = read_index(root)
     for item in reversed(index[-NEWEST:]):

@@ -135,7 +135,8 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
 
     Args:
         values: settings in their declared types.
-        host: what the module ``stack_preflight`` found on the host.
+        host: what the module ``stack_preflight`` found on the host, and as ``confirm`` the stack of which a person has said
+            that it may be changed in this way.
         minimum: oldest versions that are accepted, of ``engine`` and ``compose``.
     """
     problems = []
@@ -195,6 +196,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     for port in host["ports"]:
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")
+    problems += check_mode(values, host)
     problems += check_mounts(values, host)
     # One that is started takes the passwords that it finds; one that runs knows the old ones alone.
     if not host["secrets_complete"] and any(container["service"] == "db" for container in host["containers"]):
@@ -204,6 +206,21 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
             " it starts again; its data stays."
         )
     return problems
+
+
+def check_mode(values: dict, host: dict) -> list[str]:
+    """Check that a stack for production does not become one for development by mistake; the way back is free."""
+    if values["app_mode"] != "development":
+        return []
+    name = values["stack_name"]
+    there = host["mode"] == "production" and (host["containers"] or host["database_volume"])
+    if not there or host["confirm"] == name:
+        return []
+    return [
+        f"app_mode: the stack {name} is deployed for production, and development would put containers with your working copy"
+        f" in the place of its front ends and back ends; if that is meant, give -e confirm={name} (make dev"
+        f" ARGS='-e confirm={name}'), else give another stack_name and other ports."
+    ]
 
 
 def check_replicas(values: dict) -> list[str]:

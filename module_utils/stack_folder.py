@@ -15,6 +15,7 @@ RECORD = ".webstack.json"
 TRIFLES = (".lock", ".run", RECORD)
 # What programs of the project write beside the files that the playbook renders, as patterns.
 RUNTIME = (
+    "db/dumps.json",
     "db/dumps/[0-9][0-9][0-9]-*",
     "rollout.log",
     "secrets/rotation.json",

@@ -51,18 +51,21 @@ def running(directory: Path) -> dict:
     try:
         if abs(time.time() - path.stat().st_mtime) > LEASE:
             return {}
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        # It is being written.
-        return {"doing": "something"}
     except OSError:
         return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        # It is another user's, or is being written.
+        return {"doing": "something"}
 
 
-def busy(directory: Path) -> dict:
-    """Return who changes containers, or is about to: a run, or what one has left behind; empty: nobody."""
+def pauses(directory: Path) -> dict:
+    """Return the run that changes containers, or is about to; empty: none."""
     run = running(directory)
-    return run if run.get("containers", bool(run)) else holder(directory)
+    return run if run.get("containers", bool(run)) else {}
 
 
 def claim(directory: Path, run: dict, timeout: float) -> dict:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pwd
 import shutil
 import subprocess
 from pathlib import Path
+
+# Ask logind about a user, and let that user's units run without a login; the name follows. Nobody is asked for a password.
+SHOW = ("loginctl", "show-user", "--property=Linger", "--value")
+ENABLE = ("loginctl", "--no-ask-password", "enable-linger")
+# What it answers.
+LINGERS = "yes"
 
 
 class SystemdError(Exception):
@@ -78,7 +86,44 @@ def remove(names: list[str], stopped: list[str]) -> None:
         call("daemon-reload")
 
 
+def user() -> str:
+    """Return the name of this user."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def lingers() -> bool:
+    """Tell whether what systemd runs for this user goes on after the last logout, as logind says (loginctl(1))."""
+    if os.getuid() == 0:
+        return True
+    try:
+        # Of a user who is neither logged in nor lingers, logind knows nothing.
+        done = subprocess.run([*SHOW, user()], capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return done.stdout.strip() == LINGERS
+
+
 def linger() -> None:
-    """Let a user's units run without a login; not every policy allows it, and then they run while the user is logged in."""
-    if os.getuid() != 0:
-        subprocess.run(["loginctl", "enable-linger"], capture_output=True, check=False)
+    """Let this user's units run without a login, where the policy of the host (polkit) lets the user decide that.
+
+    Raises:
+        SystemdError: it does not.
+    """
+    if lingers():
+        return
+    with contextlib.suppress(OSError):
+        subprocess.run([*ENABLE, user()], capture_output=True, check=False)
+    if not lingers():
+        raise SystemdError(linger_refusal(user()))
+
+
+def linger_refusal(name: str) -> str:
+    """Return the sentence for a user whose units end with the last logout."""
+    return (
+        f"watchdog_enabled, backup_schedule: systemd ends what runs for {name} with the last logout, and refuses to change"
+        f" that; run `sudo loginctl enable-linger {name}` once, and then this again (or set watchdog_enabled=false and"
+        " leave backup_schedule empty)."
+    )

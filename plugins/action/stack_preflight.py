@@ -79,7 +79,10 @@ class ActionModule(ActionBase):
         if host.get("failed"):
             return host
         minimum = {key: stack_settings.parse_version(arguments[f"{key}_minimum"]) for key in ("engine", "compose")}
-        problems = stack_checks.check_host(values, host, minimum)
+        # Whatever the mode is set to, a backup changes nothing.
+        changes = arguments.get("changes_containers", True)
+        confirmed = self._templar.template(task_vars.get("confirm", "")) if changes else values["stack_name"]
+        problems = stack_checks.check_host(values, {**host, "confirm": str(confirmed)}, minimum)
         if problems and host["lock"]["new"]:
             # What follows may be a correction.
             self._release()

@@ -138,6 +138,60 @@ def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
     return found == wanted and len(host["containers"]) == found.total() and set(host["networks"]) <= set(stack["networks"])
 
 
+def fewer_replicas(running: dict[str, int], replicas: dict[str, int]) -> list[str]:
+    """Return a sentence for each service of which a run takes replicas away.
+
+    Args:
+        running: how many containers run, by service.
+        replicas: how many there shall be, by service.
+    """
+    return [
+        f"{service}_replicas: {running[service]} run, {number} is set: this run takes {running[service] - number} away. What"
+        " -e gives counts for one run; a number that shall stay belongs in group_vars or your inventory."
+        for service, number in replicas.items()
+        if running.get(service, 0) > number
+    ]
+
+
+def dumps_seen(dumps: list[str], project: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return which dumps a database was made from, and which a run has seen last, as the next run has to know it.
+
+    Args:
+        dumps: the setting; relative paths start at ``project``.
+        project: the checkout.
+        record: what this function returned in an earlier run; empty in the first one.
+    """
+    before = {(item["name"], item["size"], item["modified"]): item["digest"] for item in record.get("seen", [])}
+    seen = []
+    for name in dumps:
+        path = Path(project) / Path(name).expanduser()
+        state = path.stat()
+        key = (name, state.st_size, state.st_mtime_ns)
+        if key not in before:
+            with path.open("rb") as file:
+                before[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        seen.append({"name": name, "size": key[1], "modified": key[2], "digest": before[key]})
+    return {"loaded": record.get("loaded", [item["digest"] for item in seen]), "seen": seen}
+
+
+def dumps_without_effect(seen: dict[str, Any], record: dict[str, Any]) -> str:
+    """Return a sentence on dumps that have changed since the last run saw them, and are not those of the database.
+
+    Args:
+        seen: what ``dumps_seen`` returned in this run.
+        record: what it returned in an earlier one.
+    """
+    digests, last = ([item["digest"] for item in found.get("seen", [])] for found in (seen, record))
+    if not record or digests in (last, seen["loaded"]):
+        return ""
+    names = [item["name"] for item in seen["seen"] if item["digest"] not in seen["loaded"]]
+    return (
+        f"database_dumps: {', '.join(names) or 'the list'} has changed since the database was made, and a database that has"
+        " data takes no dumps: the change is without effect. Load what is new by hand (make mysql < FILE), or begin anew"
+        " without the data (make down ARGS='-e remove_data=true')."
+    )
+
+
 # Sets the umask, which is its first argument, and becomes the rest.
 UMASK = 'umask "$0"; exec "$@"'
 # That of every container.
@@ -574,6 +628,9 @@ class FilterModule:
             "networks_isolated": networks_isolated,
             "networks_outdated": networks_outdated,
             "containers_complete": containers_complete,
+            "dumps_seen": dumps_seen,
+            "dumps_without_effect": dumps_without_effect,
+            "fewer_replicas": fewer_replicas,
             "development_service": development_service,
             "stack_mounts": stack_mounts,
             "digest": digest,

@@ -21,6 +21,7 @@ from stack import pytest_configure  # noqa: E402, F401 (the markers)
 PLUGINS = {
     "stack_filters": "plugins/filter/stack.py",
     "config_tree_action": "plugins/action/config_tree.py",
+    "linger_action": "plugins/action/stack_linger.py",
     "preflight_action": "plugins/action/stack_preflight.py",
     "output": "plugins/callback/webstack.py",
     "webstack_inventory": "plugins/inventory/webstack.py",

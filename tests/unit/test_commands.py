@@ -8,6 +8,7 @@ from pathlib import Path
 
 import config_tree
 import pytest
+import stack_settings
 from stack import PROJECT, run
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
@@ -140,7 +141,13 @@ def test_teardown_keeps_what_opens_the_backups(tmp_path):
     ("given", "right"),
     [
         (["up", "fe_replicas=3"], "make up ARGS='-e fe_replicas=3'"),
-        (["check", "http_port=90", "ARGS=-v"], "make check ARGS='-e http_port=90'"),
+        (["check", "http_port=90", "ARGS=-v"], "make check ARGS='-v -e http_port=90'"),
+        (["up", "fe_port=90", "ARGS=-e '{}'"], "make up ARGS='-e fe_port=90'"),
+        (["venv", "dev", "fe_port=90"], "make dev ARGS='-e fe_port=90'"),
+        (["up", "fe_replicas:=3"], "make up ARGS='-e fe_replicas=3'"),
+        (["up", "fe_replicas = 3"], "make up ARGS='-e fe_replicas=3'"),
+        (["up", "image_registry=localhost:5000/"], "make up ARGS='-e image_registry=localhost:5000/'"),
+        (["logs", "stack_name=a"], "and logs takes no settings; for another stack: make logs STACK_DIR=FOLDER"),
         (["stack_name=a"], "make up ARGS='-e stack_name=a'"),
         (["up", "args=-v"], "args is no variable of this Makefile; "),
     ],
@@ -150,6 +157,41 @@ def test_setting_as_a_variable_of_make_is_refused_with_the_right_form(given, rig
     assert done.returncode
     assert right in done.stderr
     assert not done.stdout
+
+
+# What make or a shell would take apart.
+@pytest.mark.parametrize(
+    "value", ["a b", '["a"]', "{a: 1}", "a'b", "a$b", "a$$b", "$(a)", "a;b", "a>b", "a#b", "a\\b", "(a)", "*"]
+)
+def test_value_that_is_more_than_a_word_goes_into_a_file(value):
+    done = run("make", "--dry-run", "up", f"fe_command={value}", cwd=PROJECT, env=without_make(), check=False)
+    assert "make up ARGS='-e @FILE' (in FILE as in group_vars)." in done.stderr
+
+
+def recipes():
+    """Return the recipe of each target."""
+    found = re.findall(r"^([a-z][a-z-]*):.*##.*\n((?:\t.*\n)*)", MAKEFILE, re.MULTILINE)
+    assert len(found) > 20
+    return dict(found)
+
+
+@pytest.mark.parametrize("target", recipes())
+def test_every_target_says_whether_it_takes_settings(target):
+    done = run("make", "--dry-run", target, "fe_replicas=3", cwd=PROJECT, env=without_make(), check=False)
+    assert done.returncode
+    assert not done.stdout
+    if "$(ARGS)" in recipes()[target]:
+        assert f"give settings to the playbook: make {target} ARGS='-e fe_replicas=3'." in done.stderr
+    else:
+        assert f"fe_replicas is no variable of this Makefile and {target} takes no settings" in done.stderr
+        assert ("STACK_DIR" in done.stderr) == bool(re.search(r"\$\((COMPOSE|EXEC)\)", recipes()[target]))
+
+
+@pytest.mark.parametrize("name", stack_settings.read_settings(PROJECT))
+def test_no_setting_is_a_variable_of_make(name):
+    done = run("make", "--dry-run", "up", f"{name}=1", cwd=PROJECT, env=without_make(), check=False)
+    assert done.returncode
+    assert f"make up ARGS='-e {name}=1'" in done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"^([A-Z_]+) \?= ", MAKEFILE, re.MULTILINE))))

@@ -156,3 +156,166 @@ def test_engine_is_installed_where_none_answers(codes, missing):
     found = render(install["vars"]["__docker_missing"], "docker", **facts)
     assert found == missing
     assert holds(install["when"], "docker", __docker_missing=found) is bool(missing)
+
+
+CODE = {"setting": "fe_source", "source": "/home/me/shop/data/fe", "target": "/srv"}
+UPLOADS = {"setting": "be_mounts", "source": "~/uploads", "target": "/uploads"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "mounts", "lines"),
+    [
+        ("production", [], ["Mode: production, nothing of this host is mounted"]),
+        ("production", [UPLOADS], ["Mode: production, mounted from this host:", "be     ~/uploads at /uploads"]),
+        (
+            "development",
+            [CODE, UPLOADS],
+            [
+                "Mode: development, mounted from this host:",
+                "fe     /home/me/shop/data/fe at /srv",
+                "be     ~/uploads at /uploads",
+            ],
+        ),
+    ],
+)
+def test_a_run_says_at_its_end_in_which_mode_the_stack_is_and_what_is_mounted(mode, mounts, lines):
+    entry = task("compose", "main.yml", "Say what runs and where")
+    host = {**HOST, "containers": [], "mounts": mounts}
+    facts = {
+        "_preflight_result": host,
+        "_load_balancer_urls": ["http://x/"],
+        "_load_balancer_rotation": [],
+        "__compose_waited": {},
+    }
+    said = render(entry["ansible.builtin.debug"]["msg"], "compose", app_mode=mode, **facts)
+    found = said.splitlines()
+    begin = found.index(lines[0])
+    assert found[begin : begin + len(lines) + 1][:-1] == lines
+    assert found[begin + len(lines)].startswith("In rotation: ")
+    # For the next run, and for the status.
+    assert render(load("group_vars/all/stack.yml")["_compose_state"]["mode"], "compose", app_mode=mode) == mode
+
+
+@pytest.mark.parametrize(
+    ("running", "settings", "said"),
+    [
+        ({"fe": 5, "be": 2}, {}, ["fe_replicas: 5 run, 2 is set: this run takes 3 away."]),
+        ({"fe": 5, "be": 2}, {"fe_replicas": "5"}, []),
+        ({"fe": 2, "be": 2}, {"fe_replicas": 6}, []),
+        ({"fe": 5, "be": 40}, {"be_replicas": 9}, ["fe_replicas: 5 run, 2 is set", "be_replicas: 40 run, 9 is set"]),
+        ({}, {}, []),
+    ],
+)
+def test_replicas_that_a_run_takes_away_are_said_before_it_does(running, settings, said):
+    (deploy,) = (play for play in load("playbooks/site.yml") if play["name"] == "Deploy the stack")
+    names = [entry["name"] for entry in deploy["tasks"]]
+    name = "Say where fewer replicas are set than run"
+    assert names.index(name) < names.index("Provide the images") < names.index("Converge the containers")
+    entry = deploy["tasks"][names.index(name)]
+    facts = {"_preflight_result": {**HOST, "running": running}, **settings}
+    assert holds(entry["when"], "compose", **facts) is bool(said)
+    found = render(entry["ansible.builtin.debug"]["msg"], "compose", **facts).splitlines()
+    assert all(sentence.startswith(words) for sentence, words in zip(found, said, strict=True))
+
+
+class Dumps:
+    """Runs with dumps of which a database has taken those of the first run."""
+
+    def __init__(self, folder):
+        self.folder, self.record = folder, {}
+
+    def write(self, **contents):
+        """Save dumps; their times of change differ as little as their sizes do."""
+        for name, content in contents.items():
+            path = self.folder / f"{name}.sql"
+            path.write_text(content)
+            os.utime(path, (1, len(content)))
+
+    def run(self, *names):
+        """Return what a run with these dumps says, and remember what it remembers."""
+        dumps = [f"{name}.sql" for name in names]
+        facts = {"database_dumps": dumps, "_database_project_dir": str(self.folder)}
+        host = {**HOST, "database_volume": True, "rendered": True, "containers": [], "dumps": self.record}
+        facts["_preflight_result"] = host
+        facts |= {"_database_image_ready": True, "__database_volume": {"stdout": "mysqld 9.7\n\nmysql.ibd\napp\n"}}
+        entry = task("database", "main.yml", "Look at dumps that have changed since the database was made")
+        if not all(holds(condition, "database", **facts) for condition in entry["when"]):
+            return ""
+        said = task("database", "changed.yml", "Say that they are without effect")
+        text = render(said["ansible.builtin.debug"]["msg"], "database", **facts)
+        assert holds(said["when"], "database", **facts) is (text != "")
+        write = task("database", "changed.yml", "Remember which dumps this run has seen")["ansible.builtin.copy"]
+        self.record = json.loads(render(write["content"], "database", **facts))
+        return text
+
+
+@pytest.fixture
+def dumps(tmp_path):
+    runs = Dumps(tmp_path)
+    runs.write(one="CREATE TABLE a (b INT);", two="INSERT INTO a VALUES (1);", three="INSERT INTO a VALUES (2);")
+    write = task("database", "dumps.yml", "Remember which dumps the database is made from")["ansible.builtin.copy"]
+    facts = {"database_dumps": ["one.sql", "two.sql"], "_database_project_dir": str(tmp_path)}
+    runs.record = json.loads(render(write["content"], "database", **facts))
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("names", "content", "said"),
+    [
+        (["one", "two"], "INSERT INTO a VALUES (7);", "two.sql has changed"),
+        (["one", "two"], "INSERT INTO a VALUES (1), (2);", "two.sql has changed"),
+        (["one", "two", "three"], "", "three.sql has changed"),
+        (["one", "three"], "", "three.sql has changed"),
+        (["one"], "", "the list has changed"),
+        (["two", "one"], "", "the list has changed"),
+        ([], "", "the list has changed"),
+    ],
+)
+def test_dumps_that_have_changed_are_said_to_be_without_effect_once(dumps, names, content, said):
+    assert dumps.run("one", "two") == ""
+    if content:
+        dumps.write(two=content)
+        os.utime(dumps.folder / "two.sql", (2, 2))
+    text = dumps.run(*names)
+    assert text.startswith(f"database_dumps: {said} since the database was made")
+    assert dumps.run(*names) == ""
+
+
+def test_dumps_that_are_again_what_the_database_was_made_from_are_nothing_to_say(dumps):
+    dumps.write(two="INSERT INTO a VALUES (1), (2);")
+    assert dumps.run("one", "two")
+    dumps.write(two="INSERT INTO a VALUES (1);")
+    assert dumps.run("one", "two") == ""
+    dumps.write(two="INSERT INTO a VALUES (3), (4);")
+    assert dumps.run("one", "two")
+
+
+def test_dumps_with_another_name_or_time_are_the_same(dumps):
+    (dumps.folder / "two.sql").rename(dumps.folder / "rows.sql")
+    (dumps.folder / "one.sql").touch()
+    assert dumps.run("one", "rows") == ""
+    # Nor are those that were said to be without effect.
+    assert dumps.run("one", "three")
+    (dumps.folder / "three.sql").touch()
+    assert dumps.run("one", "three") == ""
+
+
+def test_dumps_are_read_once_while_they_stay_as_they_are(dumps, monkeypatch):
+    assert dumps.run("one", "two") == ""
+    monkeypatch.setattr(stack_filters.hashlib, "file_digest", None)
+    assert dumps.run("one", "two") == ""
+
+
+def test_of_a_database_without_a_record_changes_are_known_from_now_on(dumps):
+    dumps.record = {}
+    assert dumps.run("one", "three") == ""
+    assert dumps.run("one", "three") == ""
+    assert "two.sql has changed" in dumps.run("one", "two")
+
+
+@pytest.mark.parametrize("fact", ["database_volume", "rendered"])
+def test_new_database_takes_its_dumps_and_nothing_is_said(dumps, fact):
+    entry = task("database", "main.yml", "Look at dumps that have changed since the database was made")
+    host = {**HOST, "database_volume": True, "rendered": True, "containers": [], "dumps": {}, fact: False}
+    facts = {"database_dumps": ["three.sql"], "_database_project_dir": str(dumps.folder), "_preflight_result": host}
+    assert not all(holds(condition, "database", _database_image_ready=True, **facts) for condition in entry["when"])

@@ -212,7 +212,7 @@ def test_record_that_differs_is_looked_at(tmp_path, change):
 
 # What the watchdog, rollouts, rotations and backups write; whoever adds a file to one of them adds it here as well.
 PROGRAMS = [
-    *(".lock", "watchdog/.lock", "watchdog/events.jsonl", "watchdog/errors.log", "secrets/rotation.json"),
+    *("db/dumps.json", ".lock", "watchdog/.lock", "watchdog/events.jsonl", "watchdog/errors.log", "secrets/rotation.json"),
     *("backup/.lock", "backup/status.json", "backup/backup.log", "backup/server.log", "backup/recipient.log"),
     *("container-exporter/backup.json", ".preview-1x.yml", ".staged-1x/secrets/db/database_password"),
 ]

@@ -126,6 +126,7 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
     """What -v would print, and what a registered result would keep."""
     values = {
         "stack_engine": "swarm",
+        "stack_name": "web",
         "monitoring_docker_socket": "",
         "app_mode": "production",
         "fe_tmpfs": [],
@@ -141,6 +142,7 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
     plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)
     arguments = {"project_dir": str(PROJECT), "engine_minimum": "25", "compose_minimum": "2"}
     plugin._task = SimpleNamespace(args=arguments, check_mode=True)
+    plugin._templar = SimpleNamespace(template=lambda value: value)
     plugin._execute_module = lambda **_: {"changed": False, "certificate": KEY, "lock": {"other": {}, "new": False}}
     assert plugin.run(task_vars={}) == {"failed": True, "msg": SENTENCES}
 

@@ -1,18 +1,21 @@
 """Wrong settings and hosts that do not fit: what is refused without Ansible, and with which sentence."""
 
 import datetime
+import json
 import os
 import re
 import socket
 from pathlib import Path
 from types import SimpleNamespace
 
+import preflight_action
 import pytest
 import stack_checks as checks
 import stack_filters
 import stack_preflight
 import stack_settings
 import stack_written
+from ansible import context
 from ansible._internal._datatag._tags import Origin
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
@@ -389,6 +392,7 @@ CLIENT = """#!/bin/sh
 case "$1 $2" in
 "info --format") {info};;
 "compose version") {compose};;
+{more}
 esac
 """
 
@@ -403,9 +407,9 @@ def look(monkeypatch, tmp_path):
     client = tmp_path / "docker"
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
-    def found(engine="25.0.0", compose="v2.26.0", **parameters):
+    def found(engine="25.0.0", compose="v2.26.0", more="", **parameters):
         info = f"""echo '["{engine}", []]'""" if engine else "echo 'Cannot connect to the Docker daemon' >&2; exit 1"
-        client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1"))
+        client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1", more=more))
         client.chmod(0o755)
         given = {"project_dir": str(PROJECT), "stack_name": "shop", "stack_dir": str(tmp_path / "shop")}
         given |= {"docker_socket": str(tmp_path / "socket"), **parameters}
@@ -429,7 +433,7 @@ def judged(project, look):
 
     def sentences(given=None, found=None, **parameters):
         values = project.values({"database_password": SECRET, **(given or {})})
-        told = checks.check_host(values, {**look(**parameters), **(found or {})}, project.minimum())
+        told = checks.check_host(values, {**look(**parameters), "confirm": "", **(found or {})}, project.minimum())
         assert all(map(well_formed, told))
         assert SECRET not in str(told)
         return told
@@ -837,3 +841,88 @@ def test_defaults_are_dropped_by_empty_values(project):
 )
 def test_names_of_others_are_left_alone(project, name):
     assert project.refusals({name: "db.example"})[1] == []
+
+
+MARK = '"APP_MODE": "development"'
+# Mode of a stack as its files tell it: what state.json holds, and what the Compose file does.
+RENDERED = [
+    ({}, "", ""),
+    ({"mode": "production"}, "services:", "production"),
+    ({"mode": "development"}, "services:", "development"),
+    # Of a version that did not write it down.
+    ({}, "services:", "production"),
+    ({}, f"environment: {{{MARK}}}", "development"),
+    # Whatever an application is told.
+    ({"mode": "production"}, f"environment: {{{MARK}}}", "production"),
+]
+
+
+@pytest.mark.parametrize(("state", "compose", "mode"), RENDERED)
+def test_mode_of_a_stack_is_known(look, tmp_path, state, compose, mode):
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/state.json").write_text(json.dumps(state))
+    if compose:
+        (tmp_path / "shop/docker-compose.yml").write_text(compose)
+    assert look()["mode"] == mode
+
+
+def test_development_is_told_by_the_environment_of_both_tiers():
+    """That is what a stack of an earlier version is known by."""
+    developer = {"user": "1:1", "groups": [], "umask": "0022"}
+    service = stack_filters.development_service(
+        {"source": "", "target": ""}, {"entrypoint": [], "command": []}, [], developer
+    )
+    text = stack_filters.compose_environment(service["environment"])
+    assert stack_preflight.rendered_mode({}, text) == "development"
+
+
+@pytest.mark.parametrize("there", [{"containers": [{"service": "fe"}]}, {"database_volume": True}, {}])
+@pytest.mark.parametrize("mode", ["production", "development", ""])
+@pytest.mark.parametrize("confirm", ["", "other", "shop"])
+def test_stack_for_production_becomes_one_for_development_only_if_that_is_meant(judged, there, mode, confirm):
+    found = {"mode": mode, "confirm": confirm, "secrets_complete": True, **there}
+    told = judged({**DEVELOPMENT, "stack_name": "shop"}, found)
+    if mode == "production" and there and confirm != "shop":
+        (sentence,) = told
+        assert sentence.startswith("app_mode: the stack shop is deployed for production")
+        assert "make dev ARGS='-e confirm=shop'" in sentence
+    else:
+        assert told == []
+    # The way back is what make up is for.
+    assert judged({"stack_name": "shop"}, found) == []
+
+
+@pytest.mark.parametrize(("changes", "asked"), [(True, "given"), (False, "shop")])
+def test_preflight_hands_on_what_is_confirmed(monkeypatch, project, changes, asked):
+    """A backup is taken whatever the mode is set to."""
+    found = []
+    values = project.values({"stack_name": "shop"})
+    monkeypatch.setattr(preflight_action.stack_checks, "refusals", lambda *_: (values, []))
+    monkeypatch.setattr(preflight_action.stack_checks, "check_host", lambda _, host, __: found.append(host) or [])
+    monkeypatch.setattr(preflight_action.ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(context, "CLIARGS", {})
+    plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)
+    arguments = {"project_dir": str(PROJECT), "engine_minimum": "25", "compose_minimum": "2", "changes_containers": changes}
+    plugin._task = SimpleNamespace(args=arguments, check_mode=True)
+    plugin._templar = SimpleNamespace(template=lambda value: value)
+    plugin._execute_module = lambda **_: {"lock": {"other": {}, "new": False}}
+    plugin.run(task_vars={"confirm": "given"})
+    assert found[0]["confirm"] == asked
+
+
+LISTED = {"ID": "1", "Image": "i", "Status": "Up", "Ports": ""}
+
+
+def test_containers_that_run_are_counted(look, tmp_path):
+    states = ["running", "paused", "restarting", "exited", "created", "dead"]
+    lines = [
+        {**LISTED, "Names": f"shop-fe-{number}", "State": state, "Labels": "com.docker.compose.service=fe"}
+        for number, state in enumerate(states)
+    ]
+    (tmp_path / "list").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert look(more=f'"ps --all"*) cat {tmp_path}/list;;')["running"] == {"fe": 3}
+
+
+def test_tasks_of_a_swarm_that_run_are_counted():
+    text = "shop_fe 5/5\nshop_fe-lb 1/2 (max 1 per node)\nshop_be 0/3\nshop-2_be 9/9\nmy_shop_fe 7/7\n"
+    assert stack_preflight.running_tasks(text, "shop") == {"fe": 5, "fe-lb": 1, "be": 0}

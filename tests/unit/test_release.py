@@ -78,6 +78,7 @@ class Stack:
     def __init__(self, folder, text, monkeypatch):
         self.root, self.text, self.images = folder, text, {}
         monkeypatch.setattr(stack_release, "docker", self.docker)
+        self.mode = "production"
         self.tiers = {"fe": {"port": 8000}, "be": {"port": 8000}}
 
     def docker(self, *argv):
@@ -96,7 +97,8 @@ class Stack:
         text = self.text.replace(section, section.replace(f"image: {name}\n", f"image: {image}\n"))
         self.images |= {image: f"sha256:{image}", f"sha256:{image}": f"sha256:{image}"}
         self.file.write_text(text)
-        (self.root / "state.json").write_text(json.dumps({"tiers": self.tiers}))
+        mode = {"mode": self.mode} if self.mode else {}
+        (self.root / "state.json").write_text(json.dumps({"tiers": self.tiers, **mode}))
         return text
 
     def deploy(self, image):
@@ -180,6 +182,29 @@ def test_release_of_another_port_is_refused(stack):
     stack.deploy("two")
     with pytest.raises(stack_release.ReleaseError, match="fe_port: release 1 had 8000 and the load balancer is set to 9000"):
         stack.back()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"),
+    [
+        ("development", "production", True),
+        ("production", "development", True),
+        ("production", "production", False),
+        # Of a version that did not write it down.
+        (None, "production", False),
+    ],
+)
+def test_release_of_another_mode_is_refused(stack, before, now, refused):
+    stack.mode = before
+    stack.deploy("one")
+    stack.mode = now
+    text = stack.deploy("two")
+    if not refused:
+        assert stack.back() == 1
+        return
+    with pytest.raises(stack_release.ReleaseError, match=f"app_mode: release 1 was for {before} and the stack is for {now}"):
+        stack.back()
+    assert stack.file.read_text() == text
 
 
 # What development changes of front end and back end; of nothing else anything.

@@ -76,3 +76,12 @@ def test_of_many_those_in_trouble_and_the_busiest_are_listed():
 
 def test_a_service_without_containers_has_a_row():
     assert status.Service("fe", 2).total().cells(0)[:5] == ("fe", "2", "0", "-", "-")
+
+
+@pytest.mark.parametrize("state", ['{"mode": "development"}', "{}", "{", ""])
+def test_mode_of_the_stack_is_said_where_it_is_known(tmp_path, monkeypatch, state):
+    (tmp_path / "state.json").write_text(state)
+    monkeypatch.setattr(status, "examine", lambda *_: ([], []))
+    lines = status.report({"project": "web", "path": str(tmp_path), "services": []})["lines"]
+    assert ("Mode: development" in lines) == ("development" in state)
+    assert not [line for line in lines if line.startswith("Mode") and "development" not in line]

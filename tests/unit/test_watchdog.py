@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import watchdog
 from stack import wait_until
-from stack_lock import RUN, claim, held
+from stack_lock import LEASE, RUN, claim, held
 
 # Two threads of which one wakes up several times a second, as a server does for health checks.
 WAKING = """
@@ -89,6 +90,7 @@ class Scene:
         self.busy = set()
         # All have started long ago and run.
         self.states = dict.fromkeys(range(1, 9), "running")
+        self.started = dict.fromkeys(range(1, 9), "2020-01-01T00:00:00.0Z")
         monkeypatch.setattr(watchdog.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(watchdog, "ask", self.ask)
         monkeypatch.setattr(watchdog, "inspect", lambda ids: [self.container(int(number)) for number in ids])
@@ -115,7 +117,12 @@ class Scene:
         return {
             "Id": str(number),
             "Name": f"/web-fe-{number}",
-            "State": {"Status": state, "Paused": state == "paused", "Pid": number, "StartedAt": "2020-01-01T00:00:00.0Z"},
+            "State": {
+                "Status": state,
+                "Paused": state == "paused",
+                "Pid": number,
+                "StartedAt": self.started[number],
+            },
             "NetworkSettings": {"Networks": {"frontend": {"IPAddress": f"10.0.0.{number}"}}},
         }
 
@@ -220,6 +227,91 @@ def test_nothing_is_restarted_while_a_playbook_changes_containers(scene, contain
     assert set(scene.passes(3 * LATER)) == (set() if containers else {2})
     (scene.root / RUN).unlink()
     assert 2 in scene.passes(3 * LATER)
+
+
+def test_run_that_has_died_does_not_pause_it_for_ever(scene):
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, 0)
+    moment = time.time() - LEASE - 1
+    os.utime(scene.root / RUN, (moment, moment))
+    assert scene.passes(1) == [2]
+
+
+def test_run_of_another_user_pauses_it(scene, monkeypatch):
+    """Its file can be seen and not read."""
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    (scene.root / RUN).touch(mode=0)
+    read = Path.read_text
+
+    def refuse(path, *arguments, **options):
+        if path.name == RUN:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert scene.passes(3 * LATER) == []
+
+
+@pytest.mark.parametrize("check", ["L7TOUT", "L4CON"])
+def test_run_that_comes_between_look_and_restart_finds_nothing_restarted(scene, monkeypatch, check):
+    """The run has the stack by the time that the engine is asked for the replica."""
+    scene.servers = {1: "L7OK", 2: check}
+    inspect = watchdog.inspect
+
+    def slowly(ids):
+        claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, 0)
+        return inspect(ids)
+
+    monkeypatch.setattr(watchdog, "inspect", slowly)
+    assert scene.passes(3 * LATER) == []
+    assert (scene.root / RUN).exists()
+    assert scene.watchdog.events() == []
+
+
+def test_run_that_comes_during_a_restart_waits_for_it(scene, monkeypatch):
+    scene.servers = {1: "L7OK", 2: "L7TOUT"}
+    engine, told = watchdog.subprocess.run, []
+
+    def restarting(command, **options):
+        if command[1] == "restart":
+            # Time stands still here, so it may not wait.
+            told.append(claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, -1))
+            # A watchdog that is killed meanwhile leaves this process, which goes on holding the stack.
+            assert options["pass_fds"]
+        return engine(command, **options)
+
+    monkeypatch.setattr(watchdog.subprocess, "run", restarting)
+    assert scene.passes(1) == [2]
+    assert [other["doing"] for other in told] == ["the watchdog restarts web-fe-2"]
+    assert claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, 0) == {}
+
+
+def test_patience_begins_anew_after_a_run(scene):
+    scene.servers = {1: "L7OK", 2: "L4CON"}
+    assert scene.passes(LATER - 1) == []
+    claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, 0)
+    assert scene.passes(LATER) == []
+    (scene.root / RUN).unlink()
+    assert scene.passes(LATER) == []
+    assert scene.passes(1) == [2]
+
+
+def test_container_of_a_run_has_not_served_because_an_earlier_one_had_its_address(scene):
+    scene.servers = {1: "L7OK", 2: "L7OK"}
+    assert scene.passes(1) == []
+    scene.servers[2] = "L4CON"
+    assert scene.passes(LATER - 1) == []
+    claim(scene.root, {"id": "a", "doing": "site.yml", "since": 0, "containers": True}, 0)
+    assert scene.passes(LATER) == []
+    scene.started[2] = time.strftime("%Y-%m-%dT%H:%M:%S.0Z", time.gmtime())
+    (scene.root / RUN).unlink()
+    assert scene.passes(2 * LATER) == []
+    # It served before, and hangs now.
+    scene.servers[2] = "L7OK"
+    assert scene.passes(1) == []
+    scene.servers[2] = "L4CON"
+    assert scene.passes(LATER) == []
+    assert scene.passes(1) == [2]
 
 
 def test_check_that_passes_again_starts_the_patience_anew(scene):

@@ -50,7 +50,12 @@ def test_changing_the_mode_rolls_and_touches_neither_data_nor_code(private):
         # What the images were built from could be read by the developer alone.
         assert users_of(private) == {"10001:10001"}
         assert not code & mounts_of(private)
-        private.make("dev")
+        # Replicas that serve for production are not replaced by a mistake.
+        refused(private, "dev", {}, "app_mode", f"-e confirm={private.name}")
+        assert users_of(private) == {"10001:10001"}
+        done = private.make("dev", arguments=f"-e confirm={private.name}")
+    said = " ".join(done.stdout.split())
+    assert f"Mode: development, mounted from this host: fe {private.code['fe']} at /srv" in said
     assert users_of(private) == {f"{private.uid}:{private.uid}"}
     assert not window.failed, window.describe()
     assert email in private.request().text

@@ -18,6 +18,7 @@ import stack_lock
 import yaml
 from ha import SLOW_RATE, Events, Load, kill_at
 from stack import GATE, PROJECT, changed, run, wait_until
+from stack_haproxy import STOPPED, ask
 
 PLANNED = {
     "roll fe and be": lambda events: events.roll("fe", "be"),
@@ -232,6 +233,38 @@ def test_second_run_says_who_holds_the_stack(stack, events):
     assert refused.returncode
     assert f"Another run holds the stack: changes containers (process {os.getpid()} of" in " ".join(refused.stdout.split())
     events.apply()
+
+
+def test_watchdog_restarts_nothing_while_a_run_replaces_it(stack, events, capsys):
+    """A front end that is cut off is the watchdog's business until a run has the stack, which replaces it."""
+    events.until_all_serve()
+    path, socket = stack.directory / "watchdog/events.jsonl", stack.directory / "fe-lb/run/master.sock"
+    before = path.read_text() if path.exists() else ""
+    container = events.container("fe")
+    addresses = {network["IPAddress"] for network in container["NetworkSettings"]["Networks"].values()}
+
+    def slot():
+        return next(server for server in events.servers("fe") if server.address in addresses)
+
+    events.new_release("fe")
+    with Load(stack, rate=50) as load, load.event("roll fe while one is cut off") as window:
+        # It has no request when it is cut off, and as long as it is drained the watchdog takes no notice.
+        ask(socket, f"@1 set server fe/{slot().name} state drain")
+        wait_until(lambda: sum(events.under_way("fe")[slot().name] for _ in range(5)) == 0)
+        events.cut_off(container)
+        wait_until(lambda: slot().operation == STOPPED)
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(events.apply, check=False)
+            wait_until(lambda: stack_lock.running(stack.directory).get("containers"), 30)
+            ask(socket, f"@1 set server fe/{slot().name} state ready")
+            done = run.result()
+        assert done.returncode == 0, done.stdout
+        # Not after it either: what the run has brought serves.
+        events.until_all_serve()
+    show(capsys, window)
+    assert not window.failed, window.describe()
+    assert (path.read_text() if path.exists() else "") == before
+    assert all(f"RELEASE={events.release}" in item["Config"]["Env"] for item in stack.containers("fe"))
 
 
 def test_replica_that_hangs_again_and_again_is_restarted_no_more_than_the_limit(stack, events):

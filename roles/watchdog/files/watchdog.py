@@ -20,7 +20,7 @@ from types import FrameType
 from stack_environment import clean_environment
 from stack_haproxy import STOPPED, ask, read_checks, read_servers
 from stack_history import tell
-from stack_lock import LockError, busy, held
+from stack_lock import LockError, held, holder, pauses
 from stack_process import family
 
 # Seconds between two looks at the load balancers.
@@ -60,7 +60,12 @@ class Watchdog:
         self.told: set[str] = set()
 
     def look(self) -> None:
-        """Look at every service once."""
+        """Look at every service once; not while a run changes containers, and after it begin anew."""
+        if pauses(self.root):
+            self.since, self.marks, self.settling = {}, {}, {}
+            # A new container may have got the address of one that has served.
+            self.served = {name: set() for name in self.served}
+            return
         for service in self.settings["services"]:
             try:
                 self.look_at(service["name"], self.root / service["socket"])
@@ -93,7 +98,7 @@ class Watchdog:
         begun, fresh = self.settling.get(name, (0.0, set()))
         if up & fresh or now - begun > SETTLE:
             self.settling.pop(name, None)
-        if not down or name in self.settling or busy(self.root):
+        if not down or name in self.settling or holder(self.root):
             return
         checks = read_checks(ask(socket, "@1 show stat", timeout=2), name)
         for server in down:
@@ -136,8 +141,15 @@ class Watchdog:
             return False
         self.told.discard(identity)
         begin = time.monotonic()
-        grace = "0" if check in HANGING else "5"
-        done = subprocess.run(["docker", "restart", "--time", grace, identity], capture_output=True, text=True, check=False)
+        command = ["docker", "restart", "--time", "0" if check in HANGING else "5", identity]
+        try:
+            # A run that comes now waits; one that has come since the look may be about to replace this very container.
+            with held(self.root, f"the watchdog restarts {container['Name'].lstrip('/')}", timeout=0) as descriptor:
+                if pauses(self.root):
+                    return False
+                done = subprocess.run(command, capture_output=True, text=True, check=False, pass_fds=(descriptor,))
+        except LockError:
+            return False
         if done.returncode:
             self.tell(name, container, "not restarted", done.stderr.strip())
             return False

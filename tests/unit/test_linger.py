@@ -1,0 +1,166 @@
+"""Whether what systemd runs for a user goes on after the last logout.
+
+Without systemd: a loginctl of this test's own takes the place of logind, its policy (polkit) and its memory.
+"""
+
+import os
+import shlex
+import subprocess
+from types import SimpleNamespace
+
+import linger_action
+import pytest
+import stack_schedule
+import stack_status
+import stack_watchdog
+from ansible.errors import AnsibleError
+from ansible.module_utils import stack_systemd
+from wiring import HOST, holds, load
+
+# It answers nothing about a user who is neither logged in nor lingers, as logind does.
+LOGINCTL = """#!/bin/sh
+cd {folder}
+for user; do :; done
+case "$*" in
+show-user\\ *--value\\ *) [ -e "lingers-$user" ] && echo yes || exit 1;;
+*enable-linger\\ *)
+    [ -n "$ROOT" ] || [ -e polkit ] || {{ echo 'Could not enable linger: Access denied' >&2; exit 1; }}
+    [ -e forgetful ] || : >"lingers-$user";;
+*) exit 2;;
+esac
+"""
+
+
+@pytest.fixture(name="logind")
+def pretended(tmp_path, monkeypatch):
+    """Return the folder in which the policy and those who linger are files, for a user who is not root."""
+    folder = tmp_path / "logind"
+    folder.mkdir()
+    program = tmp_path / "bin/loginctl"
+    program.parent.mkdir()
+    program.write_text(LOGINCTL.format(folder=folder))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(stack_systemd.os, "getuid", lambda: 4711)
+    monkeypatch.setattr(stack_systemd, "user", lambda: "deploy")
+    monkeypatch.setattr(stack_systemd, "folder", lambda: tmp_path / "units")
+    monkeypatch.setattr(stack_systemd, "call", lambda *_, **__: None)
+    return folder
+
+
+def watchdog(path):
+    stack_watchdog.Systemd("web", path).start()
+
+
+def backups(path):
+    schedule = stack_schedule.Systemd("web", path)
+    schedule.write(schedule.wanted("03:30", 5))
+
+
+@pytest.mark.parametrize("start", [watchdog, backups])
+@pytest.mark.parametrize("policy", [["polkit"], [], ["polkit", "forgetful"]], ids=" ".join)
+def test_units_that_would_end_with_the_last_logout_are_an_error(logind, tmp_path, start, policy):
+    for name in policy:
+        (logind / name).touch()
+    if policy == ["polkit"]:
+        start(tmp_path)
+        assert (logind / "lingers-deploy").exists()
+        return
+    with pytest.raises(stack_systemd.SystemdError, match="run `sudo loginctl enable-linger deploy` once"):
+        start(tmp_path)
+
+
+def test_who_lingers_already_asks_nobody(logind, tmp_path):
+    (logind / "lingers-deploy").touch()
+    (logind / "forgetful").touch()
+    watchdog(tmp_path)
+
+
+def test_units_of_root_end_with_no_logout(logind, monkeypatch):
+    monkeypatch.setattr(stack_systemd.os, "getuid", lambda: 0)
+    stack_systemd.linger()
+    assert not list(logind.iterdir())
+
+
+def test_host_without_loginctl_does_not_linger(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(stack_systemd.os, "getuid", lambda: 4711)
+    assert not stack_systemd.lingers()
+    with pytest.raises(stack_systemd.SystemdError):
+        stack_systemd.linger()
+
+
+class Run(linger_action.ActionModule):
+    """The action plugin of a task with ``become``, on this machine; ``sudo``: whether the user may become root."""
+
+    def __init__(self, sudo, check):
+        self._task = SimpleNamespace(args={"user": "deploy"}, check_mode=check, async_val=0)
+        self.sudo = sudo
+
+    def _low_level_execute_command(self, command, sudoable=True):
+        if sudoable and not self.sudo:
+            raise AnsibleError("sudo: a password is required")
+        environment = {**os.environ, **({"ROOT": "1"} if sudoable else {})}
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False, env=environment)
+        return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+def act(monkeypatch, sudo, check=False):
+    """Return the result of the action plugin."""
+    monkeypatch.setattr(linger_action.ActionBase, "run", lambda *_: {})
+    return Run(sudo, check).run(task_vars={})
+
+
+@pytest.mark.parametrize("sudo", [True, False])
+@pytest.mark.parametrize("policy", [["polkit"], [], ["forgetful"]], ids=" ".join)
+def test_run_asks_as_the_user_and_as_root_before_it_refuses(logind, monkeypatch, policy, sudo):
+    for name in policy:
+        (logind / name).touch()
+    result = act(monkeypatch, sudo)
+    if policy == ["polkit"] or (sudo and not policy):
+        assert result == {"changed": True}
+        assert (logind / "lingers-deploy").exists()
+    else:
+        assert result["failed"]
+        assert not result["changed"]
+        assert result["msg"] == stack_systemd.linger_refusal("deploy")
+
+
+def test_check_mode_asks_nobody(logind, monkeypatch):
+    (logind / "polkit").touch()
+    assert act(monkeypatch, True, check=True) == {"changed": True}
+    assert not (logind / "lingers-deploy").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [
+        ({}, True),
+        ({"watchdog_enabled": "false"}, False),
+        ({"watchdog_enabled": False, "backup_schedule": "03:30"}, True),
+        ({"app_mode": "development"}, False),
+        ({"app_mode": "development", "backup_schedule": "03:30"}, True),
+        ({"stack_engine": "swarm"}, False),
+    ],
+)
+def test_run_asks_before_anything_else_where_the_host_starts_something_by_itself(settings, asked):
+    (deploy,) = (play for play in load("playbooks/site.yml") if play["name"] == "Deploy the stack")
+    names = [entry["name"] for entry in deploy["tasks"]]
+    entry = deploy["tasks"][names.index("Let what runs for the user go on without a login")]
+    assert names.index(entry["name"]) == names.index("Check the settings and the host") + 1
+    for user in ("deploy", ""):
+        found = {**HOST, "linger": user}
+        assert holds(entry["when"], "preflight", _preflight_result=found, **settings) is (asked and user != "")
+
+
+@pytest.mark.parametrize("unit", ["web-watchdog.service", "web-backup.timer", "shop-watchdog.service"])
+@pytest.mark.parametrize("lingers", [True, False])
+def test_status_says_what_ends_with_the_last_logout(logind, tmp_path, monkeypatch, unit, lingers):
+    (tmp_path / "units").mkdir()
+    (tmp_path / "units" / unit).touch()
+    if lingers:
+        (logind / "lingers-deploy").touch()
+    monkeypatch.setattr(stack_status, "examine", lambda *_: ([], []))
+    problems = stack_status.report({"project": "web", "path": str(tmp_path), "services": []})["problems"]
+    said = [problem for problem in problems if "run `sudo loginctl enable-linger deploy`" in problem]
+    assert len(said) == (unit.startswith("web-") and not lingers)
