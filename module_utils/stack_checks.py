@@ -92,6 +92,11 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         minimum: oldest versions that are accepted, of ``engine`` and ``compose``.
     """
     problems = []
+    if host["engine_version"] is None and re.search("(?i)permission denied.*unix:///", host["engine_error"]):
+        return [
+            f"This user may not use the engine ({host['docker_socket']}): run `sudo usermod -aG docker $USER` and log in again,"
+            " or let `make up` (playbooks/bootstrap.yml) do it."
+        ]
     if host["engine_version"] is None:
         return [
             f"The engine does not answer ({host['engine_error']}); start it, or install one with playbooks/bootstrap.yml."

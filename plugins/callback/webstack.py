@@ -125,7 +125,9 @@ class CallbackModule(Default):
         return not says and not self._display.verbosity
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """Keep a refusal for the end; print everything else."""
+        """Keep a refusal for the end; print everything else, but what is ignored with -v only."""
+        if ignore_errors and not self._display.verbosity:
+            return
         if not ignore_errors and self._keep(result):
             return
         # Its items were printed or kept one by one.
