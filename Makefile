@@ -23,6 +23,11 @@ unexport $(filter BUILDKIT_% BUILDX_% COMPOSE_% DOCKER_API_% DOCKER_BUILDKIT DOC
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
 
+# Everything is found from the checkout: make -C goes there, make -f does not.
+ifeq ($(wildcard docker-compose.yml.j2),)
+$(error Run make in the checkout: make -C '$(patsubst %/Makefile,%,$(realpath $(lastword $(MAKEFILE_LIST))))' $(MAKECMDGOALS))
+endif
+
 # Settings are the playbook's: as variables of make nobody would read them.
 READ := VENV PYTHON ARGS SCENARIO CHANGED SERVICE STACK_DIR ROUNDS
 UNREAD := $(foreach name,$(filter-out $(READ),$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
@@ -76,8 +81,10 @@ render: $(VENV)/.ready ## Write the Compose file and every configuration to .ren
 venv: $(VENV)/.ready ## Install the pinned tools into .venv
 
 $(VENV)/.ready: requirements.txt
-	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "make needs Python 3.11 or later with venv (on Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "make needs Python 3.11 or later, and $(PYTHON)" \
+		"is none: install one (on Ubuntu 22.04: sudo apt-get install python3.11-venv) and name it: make $(or $(MAKECMDGOALS),up) PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "make needs the module venv of $(PYTHON):" \
+		"sudo apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
 	@echo "Installing ansible into $(VENV); this takes about half a minute."
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
