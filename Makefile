@@ -13,11 +13,10 @@ SCENARIO ?=
 CHANGED ?=
 # One service: make logs SERVICE=fe, make shell SERVICE=be
 SERVICE ?=
-# Folder of the rendered files, where stack_dir or stack_name is not the default.
-STACK_DIR ?= $(HOME)/.local/share/webstack
-COMPOSE = docker compose --project-name $$(sed -n 's/^name: //p' $(STACK_DIR)/docker-compose.yml) --file $(STACK_DIR)/docker-compose.yml
-# Compose takes a terminal for granted: echo 'SELECT 1' | make mysql
-EXEC = $(COMPOSE) exec $(shell test -t 0 || echo --no-TTY)
+# Folder of the rendered files, instead of the settings' (ARGS): make logs STACK_DIR=~/.local/share/shop
+STACK_DIR ?=
+# What looks into a deployment takes the same ARGS as make up.
+RUNNING = @PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python bin/running.py $@ '$(SERVICE)' '$(STACK_DIR)' $(ARGS)
 # Nothing of the caller's environment leads the tools to another project or other files (module_utils/stack_environment.py).
 unexport $(filter BUILDKIT_% BUILDX_% COMPOSE_% DOCKER_API_% DOCKER_BUILDKIT DOCKER_CONTENT_% DOCKER_DEFAULT_% MYSQL_% RESTIC_%,$(.VARIABLES))
 # How often make bench-ha measures everything.
@@ -45,14 +44,20 @@ up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
 dev: $(VENV)/.ready ## Deploy the stack for development: code mounted from here, running as you
 	$(PLAY) playbooks/site.yml --extra-vars app_mode=development $(ARGS)
 
-logs: ## Follow what the services print (SERVICE=fe: one of them)
-	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
+logs: $(VENV)/.ready ## Follow what the services print (SERVICE=fe: one of them)
+	$(RUNNING)
 
-shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
-	$(EXEC) $(or $(SERVICE),fe) sh -c 'umask $(shell umask); exec sh'
+shell: $(VENV)/.ready ## Open a shell in a container (SERVICE=fe, be, db ...)
+	$(RUNNING)
 
-mysql: ## Open the database's client as the application's user
-	@$(EXEC) db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
+mysql: $(VENV)/.ready ## Open the database's client as the application's user
+	$(RUNNING)
+
+debug: $(VENV)/.ready ## In development: one replica serves in this terminal, and breakpoint() stops it here (SERVICE=be)
+	$(RUNNING)
+
+app-test: $(VENV)/.ready ## In development: run the tests of data/fe and data/be in containers (SERVICE=fe: one of them)
+	$(RUNNING)
 
 down: $(VENV)/.ready ## Stop the stack and keep its data
 	$(PLAY) playbooks/teardown.yml $(ARGS)
@@ -125,4 +130,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql down status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql debug app-test down status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring

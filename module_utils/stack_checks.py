@@ -94,8 +94,8 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     problems = []
     if host["engine_version"] is None and re.search("(?i)permission denied.*unix:///", host["engine_error"]):
         return [
-            f"This user may not use the engine ({host['docker_socket']}): run `sudo usermod -aG docker $USER` and log in again,"
-            " or let `make up` (playbooks/bootstrap.yml) do it."
+            f"This user may not use the engine ({host['docker_socket']}): run `sudo usermod -aG docker $USER` and log in"
+            " again, or let `make up` (playbooks/bootstrap.yml) do it."
         ]
     if host["engine_version"] is None:
         return [
@@ -195,8 +195,11 @@ def check_ports(values: dict) -> list[str]:
     problems = []
     for name in ("http_port", "https_port", *MONITORING_PORTS, "fe_port", "be_port", "be_lb_port"):
         problems += _between(values, name, 1, 65535, "a port")
+    own = ("database_port", "debug_port")
+    for name in own:
+        problems += _between(values, name, 0, 65535, "a port, or 0 for none")
     taken: dict[int, str] = {}
-    for name in ("http_port", "https_port", *monitoring_ports(values)):
+    for name in ("http_port", "https_port", *(name for name in own if values.get(name)), *monitoring_ports(values)):
         other = taken.setdefault(values[name], name) if name in values else name
         if other != name:
             problems.append(f"{name}: {values[name]} is {other} as well; give them different ports.")
@@ -469,6 +472,11 @@ def check_engine(values: dict) -> list[str]:
                     f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
                 )
         return problems
+    if values.get("database_port"):
+        problems.append(
+            "database_port: a Swarm publishes ports on every address of its hosts, and the database's is for loopback alone;"
+            " set it to 0, and use the client in the container of the database."
+        )
     if values.get("app_mode") == "development":
         problems.append(
             "app_mode: development is for the machine that has the code, and a Swarm runs replicas on any of its hosts; set"

@@ -341,8 +341,8 @@ def engine_refusal(
     """
     if refused and group == "root":
         return (
-            "The engine's socket is for root alone: make a group docker (sudo groupadd docker), restart the engine, which then"
-            " gives it the socket, and run this again."
+            "The engine's socket is for root alone: make a group docker (sudo groupadd docker), restart the engine, which"
+            " then gives it the socket, and run this again."
         )
     if not reason:
         return ""

@@ -66,10 +66,13 @@ def test_make_up_installs_ansible_into_the_environment_and_deploys(tmp_path):
 @pytest.mark.parametrize(
     ("python", "words"),
     [
-        (None, "install one (on Ubuntu 22.04: sudo apt-get install python3.11-venv) and name it: make venv PYTHON=python3.11"),
+        (
+            None,
+            "install one (on Ubuntu 22.04: sudo apt-get install python3.11-venv) and name it: make venv PYTHON=python3.11",
+        ),
         ("exit 1", "make needs Python 3.11 or later, and {python} is none: install one"),
         (
-            'case $2 in *ensurepip*) exit 1;; *print*) echo python3.13-venv;; esac',
+            "case $2 in *ensurepip*) exit 1;; *print*) echo python3.13-venv;; esac",
             "make needs the module venv of {python}: sudo apt-get install python3.13-venv",
         ),
     ],

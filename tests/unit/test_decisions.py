@@ -223,8 +223,8 @@ PACKAGES = "docker.io, docker-cli, docker-compose, docker-buildx"
             NOT_FOUND,
             AWAY,
             "alice",
-            f"This user may not become root (sudo: not found), and engine is missing: let somebody who may install {PACKAGES}"
-            " and run `sudo usermod -aG docker alice`, then log in again and run this again.",
+            "This user may not become root (sudo: not found), and engine is missing: let somebody who may install"
+            f" {PACKAGES} and run `sudo usermod -aG docker alice`, then log in again and run this again.",
         ),
         (
             PASSWORD,
