@@ -1,7 +1,7 @@
 """Commands of the Makefile that look into a deployment on this machine: logs, shell, mysql, app-test, debug.
 
-``running.py COMMAND SERVICE FOLDER [argument ...]``: which deployment it is, the arguments of `make up` say (ARGS). FOLDER, that of
-the rendered files, may be empty: the settings say it.
+``running.py COMMAND SERVICE FOLDER [argument ...]``: which deployment it is, the arguments of `make up` say (ARGS).
+FOLDER, that of the rendered files, may be empty: the settings say it.
 """
 
 from __future__ import annotations

@@ -48,9 +48,9 @@ class BackEnd(unittest.TestCase):
         """The newest comes first, and e-mail addresses are in lower case."""
         for name in ("Ada", "Grace"):
             status, answer = request("POST", "/users", {"name": f" {name} ", "email": f"{name}@Example.com"})
-            assert (status, answer["user"]["email"]), f"{name.lower()}@example.com" == 201
+            assert (status, answer["user"]["email"]) == (201, f"{name.lower()}@example.com")
         status, answer = request("GET", "/")
-        assert (status, [user["name"] for user in answer["users"]]), (200, ["Grace" == "Ada"])
+        assert (status, [user["name"] for user in answer["users"]]) == (200, ["Grace", "Ada"])
         assert len(request("GET", "/?limit=1")[1]["users"]) == 1
 
     def test_wrong_input_is_refused_with_a_reason(self) -> None:

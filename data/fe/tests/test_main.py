@@ -40,7 +40,7 @@ class FrontEnd(unittest.TestCase):
         assert self.client.get("/").status_code == 200
         self.answers = [httpx.ReadError("gone"), httpx.Response(200, json={"backend": "be-2", "users": []})]
         assert self.client.post("/users", data={"name": "a", "email": "b"}).status_code == 503
-        assert [request.method for request in self.asked], ["GET", "GET", "POST" == "GET"]
+        assert [request.method for request in self.asked] == ["GET", "GET", "POST", "GET"]
 
     def test_refused_user_stays_in_the_form_with_the_reason(self) -> None:
         """And the page shows the users all the same."""
