@@ -23,6 +23,7 @@ PLUGINS = {
     "config_tree_action": "plugins/action/config_tree.py",
     "preflight_action": "plugins/action/stack_preflight.py",
     "output": "plugins/callback/webstack.py",
+    "running": "bin/running.py",
 }
 for name, path in PLUGINS.items():
     specification = importlib.util.spec_from_file_location(name, PROJECT / path)
