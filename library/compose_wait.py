@@ -61,7 +61,7 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import condition, exit_code, hopeless, list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import condition, engine_problem, exit_code, hopeless, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 
 PAUSE = 0.2
@@ -111,7 +111,7 @@ def main() -> None:
     try:
         containers, troubled = wait(parameters["project"], timeout, parameters["patience"])
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"The engine does not answer: {error.stderr.strip()}")
+        module.fail_json(msg=engine_problem(error.stderr))
     module.exit_json(changed=False, containers=containers, troubled=troubled, seconds=round(time.monotonic() - begin, 1))
 
 

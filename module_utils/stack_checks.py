@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.stack_certificates import CertificateError, pair
+from ansible.module_utils.stack_compose import engine_problem
 from ansible.module_utils.stack_settings import (
     DNS_RECORD,
     MONITORING_PORTS,
@@ -92,15 +93,8 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         minimum: oldest versions that are accepted, of ``engine`` and ``compose``.
     """
     problems = []
-    if host["engine_version"] is None and re.search("(?i)permission denied.*unix:///", host["engine_error"]):
-        return [
-            f"This user may not use the engine ({host['docker_socket']}): run `sudo usermod -aG docker $USER` and log in"
-            " again, or let `make up` (playbooks/bootstrap.yml) do it."
-        ]
     if host["engine_version"] is None:
-        return [
-            f"The engine does not answer ({host['engine_error']}); start it, or install one with playbooks/bootstrap.yml."
-        ]
+        return [engine_problem(host["engine_error"])]
     if host["compose_version"] is None:
         return ["Docker Compose v2 is missing; install it, or let playbooks/bootstrap.yml do it."]
     for name, key in (("Docker Engine", "engine"), ("Docker Compose", "compose")):
