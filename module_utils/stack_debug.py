@@ -157,7 +157,7 @@ def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) ->
             code = subprocess.call(session.command(os.isatty(0)), preexec_fn=_end_with_parent)
             return 0 if code in (0, 130, 143) else code
     except OSError as error:
-        return f"debug_port: {port} cannot be used ({error.strerror}); give another one."
+        return f"debug_port: {port} cannot be used ({os.strerror(error.errno)}); give another one."
     finally:
         session.over.set()
         if watcher.is_alive():

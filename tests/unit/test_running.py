@@ -199,7 +199,8 @@ class Balancer:
 @pytest.fixture
 def session(host, monkeypatch):
     """Return a session, its balancer and the host."""
-    monkeypatch.setattr(os, "environ", host.environment)
+    for name in ("PATH", "HOME", "CALLS"):
+        monkeypatch.setenv(name, host.environment[name])
     folder = host.deploy("shop")
     stack = yaml.safe_load((folder / "docker-compose.yml").read_text())
     client = ["docker", "compose", "--project-name", "shop"]
