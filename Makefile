@@ -13,15 +13,19 @@ SCENARIO ?=
 CHANGED ?=
 # One service: make logs SERVICE=fe, make shell SERVICE=be
 SERVICE ?=
-# Folder of the rendered files, where stack_dir or stack_name is not the default.
-STACK_DIR ?= $(HOME)/.local/share/webstack
-COMPOSE = docker compose --project-name $$(sed -n 's/^name: //p' $(STACK_DIR)/docker-compose.yml) --file $(STACK_DIR)/docker-compose.yml
-# Compose takes a terminal for granted: echo 'SELECT 1' | make mysql
-EXEC = $(COMPOSE) exec $(shell test -t 0 || echo --no-TTY)
+# Folder of the rendered files, instead of the settings' (ARGS): make logs STACK_DIR=~/.local/share/shop
+STACK_DIR ?=
+# What looks into a deployment takes the same ARGS as make up.
+RUNNING = @PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python bin/running.py $@ '$(SERVICE)' '$(STACK_DIR)' $(ARGS)
 # Nothing of the caller's environment leads the tools to another project or other files (module_utils/stack_environment.py).
 unexport $(filter BUILDKIT_% BUILDX_% COMPOSE_% DOCKER_API_% DOCKER_BUILDKIT DOCKER_CONTENT_% DOCKER_DEFAULT_% MYSQL_% RESTIC_%,$(.VARIABLES))
 # How often make bench-ha measures everything.
 ROUNDS ?= 1
+
+# Everything is found from the checkout: make -C goes there, make -f does not.
+ifeq ($(wildcard docker-compose.yml.j2),)
+$(error Run make in the checkout: make -C '$(patsubst %/Makefile,%,$(realpath $(lastword $(MAKEFILE_LIST))))' $(MAKECMDGOALS))
+endif
 
 # Settings are the playbook's: as variables of make nobody would read them.
 READ := VENV PYTHON ARGS SCENARIO CHANGED SERVICE STACK_DIR ROUNDS
@@ -47,8 +51,10 @@ help: ## List the targets
 	@sed -nE 's/^##@ (.*)/\n\1/p; s/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 $(VENV)/.ready: requirements.txt
-	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "make needs Python 3.11 or later with venv (on Debian and Ubuntu: apt-get install python3-venv)."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "make needs Python 3.11 or later, and $(PYTHON)" \
+		"is none: install one (on Ubuntu 22.04: sudo apt-get install python3.11-venv) and name it: make $(or $(MAKECMDGOALS),up) PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "make needs the module venv of $(PYTHON):" \
+		"sudo apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"; exit 1; }
 	@echo "Installing ansible into $(VENV); this takes about half a minute."
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
@@ -63,9 +69,6 @@ $(VENV)/.ready-dev: requirements-dev.txt $(VENV)/.ready
 
 up: $(VENV)/.ready ## Deploy the stack, the engine included where there is none
 	$(PLAY) playbooks/bootstrap.yml playbooks/site.yml $(ARGS)
-
-dev: $(VENV)/.ready ## Deploy the stack for development: code mounted from here, running as you
-	$(PLAY) playbooks/site.yml --extra-vars app_mode=development $(ARGS)
 
 check: $(VENV)/.ready ## Show what `make up` would change
 	$(PLAY) playbooks/site.yml --check --diff $(ARGS)
@@ -87,17 +90,28 @@ remove: $(VENV)/.ready ## Remove the stack with its data, images and files
 status: $(VENV)/.ready ## Say how the stack is: containers, load balancers, watchdog, releases
 	@$(PLAY) playbooks/status.yml $(ARGS)
 
-logs: ## Follow what the services print (SERVICE=fe: one of them)
-	$(COMPOSE) logs --follow --tail 50 $(SERVICE)
+logs: $(VENV)/.ready ## Follow what the services print (SERVICE=fe: one of them)
+	$(RUNNING)
 
-shell: ## Open a shell in a container (SERVICE=fe, be, db ...)
-	$(EXEC) $(or $(SERVICE),fe) sh -c 'umask $(shell umask); exec sh'
+shell: $(VENV)/.ready ## Open a shell in a container (SERVICE=fe, be, db ...)
+	$(RUNNING)
 
-mysql: ## Open the database's client as the application's user
-	@$(EXEC) db bash -c 'MYSQL_PWD=$$(</run/secrets/database_password) mysql --user="$$DATABASE_USER" "$$DATABASE_NAME"'
+mysql: $(VENV)/.ready ## Open the database's client as the application's user
+	$(RUNNING)
 
 audit: $(VENV)/.ready-dev ## Examine the running stack: TLS, containers, networks, secrets and where they could show, files
 	PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python tests/audit.py
+
+##@ Develop
+
+dev: $(VENV)/.ready ## Deploy the stack for development: code mounted from here, running as you
+	$(PLAY) playbooks/site.yml --extra-vars app_mode=development $(ARGS)
+
+debug: $(VENV)/.ready ## One replica serves in this terminal, and breakpoint() stops it here (SERVICE=be)
+	$(RUNNING)
+
+app-test: $(VENV)/.ready ## Run the tests of data/fe and data/be in containers (SERVICE=fe: one of them)
+	$(RUNNING)
 
 ##@ Keep the data
 
@@ -143,4 +157,4 @@ bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the request
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql down remove status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql debug app-test down remove status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring

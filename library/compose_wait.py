@@ -66,6 +66,7 @@ from functools import partial  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import (  # noqa: E402
     condition,
+    engine_problem,
     exit_code,
     hopeless,
     killed,
@@ -157,7 +158,7 @@ def main() -> None:
     try:
         containers, troubled = wait(parameters["project"], timeout, parameters["patience"], watches)
     except subprocess.CalledProcessError as error:
-        module.fail_json(msg=f"The engine does not answer: {error.stderr.strip()}")
+        module.fail_json(msg=engine_problem(error.stderr))
     if troubled and not module.check_mode:
         module.fail_json(msg=explain(troubled, watches))
     module.exit_json(changed=False, containers=containers, seconds=round(time.monotonic() - begin, 1))

@@ -560,10 +560,20 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def closed_folder(path: Path) -> Path | None:
+    """Return the folder in which a path would have to be made, or is, if this user may not write there."""
+    there = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+    return there if there.is_dir() and not os.access(there, os.W_OK | os.X_OK) else None
+
+
 def lock(module: AnsibleModule, stack_dir: Path) -> dict:
     """Take the stack for the run and return what came of it, as ``lock`` above; the module ends here if that is nothing."""
     parameters = module.params
     found = {"other": {}, "new": False, "made": False}
+    closed = closed_folder(stack_dir)
+    if closed:
+        why = f"{stack_dir} cannot be written (this user may not write in {closed})"
+        module.fail_json(msg=f"stack_dir: {why}; make that this user's own, or name another folder.")
     # Nothing is written into somebody else's folder, which is refused.
     if parameters["run"] and not folder_problem(Path(parameters["stack_dir"]), parameters["stack_name"]):
         found |= {"made": not stack_dir.exists(), "new": running(stack_dir).get("id") != parameters["run"]["id"]}

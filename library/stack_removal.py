@@ -66,7 +66,7 @@ import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import OWNER, owned, read_list, strangers  # noqa: E402
+from ansible.module_utils.stack_compose import OWNER, engine_problem, owned, read_list, strangers  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, names, remove_written, written  # noqa: E402
 
@@ -83,6 +83,8 @@ def docker(*argv: str, check: bool = True) -> str:
     """
     done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
     if check and done.returncode:
+        if "ermission denied" in done.stderr:
+            raise RemovalError(engine_problem(done.stderr))
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise RemovalError(f"docker {argv[0]} failed, so the stack may not be removed as a whole: {reason}")
     return done.stdout

@@ -70,7 +70,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import condition, list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import Counts, Server, ask, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
@@ -220,7 +220,7 @@ def run(*argv: str) -> str:
     """
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(f"The engine does not answer: {done.stderr.strip()}")
+        raise OSError(engine_problem(done.stderr))
     return done.stdout
 
 

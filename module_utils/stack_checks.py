@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.stack_certificates import CertificateError, pair
+from ansible.module_utils.stack_compose import engine_problem
 from ansible.module_utils.stack_secrets import is_secret
 from ansible.module_utils.stack_settings import (
     DNS_RECORD,
@@ -141,9 +142,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     """
     problems = []
     if host["engine_version"] is None:
-        return [
-            f"The engine does not answer ({host['engine_error']}); start it, or install one with playbooks/bootstrap.yml."
-        ]
+        return [engine_problem(host["engine_error"])]
     if host["compose_version"] is None:
         return ["Docker Compose v2 is missing; install it, or let playbooks/bootstrap.yml do it."]
     for name, key in (("Docker Engine", "engine"), ("Docker Compose", "compose")):
@@ -254,8 +253,11 @@ def check_ports(values: dict) -> list[str]:
     problems = []
     for name in ("http_port", "https_port", *MONITORING_PORTS, "fe_port", "be_port", "be_lb_port"):
         problems += _between(values, name, 1, 65535, "a port")
+    own = ("database_port", "debug_port")
+    for name in own:
+        problems += _between(values, name, 0, 65535, "a port, or 0 for none")
     taken: dict[int, str] = {}
-    for name in ("http_port", "https_port", *monitoring_ports(values)):
+    for name in ("http_port", "https_port", *(name for name in own if values.get(name)), *monitoring_ports(values)):
         other = taken.setdefault(values[name], name) if name in values else name
         if other != name:
             problems.append(f"{name}: {values[name]} is {other} as well; give them different ports.")
@@ -528,6 +530,11 @@ def check_engine(values: dict) -> list[str]:
                     f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
                 )
         return problems
+    if values.get("database_port"):
+        problems.append(
+            "database_port: a Swarm publishes ports on every address of its hosts, and the database's is for loopback alone;"
+            " set it to 0, and use the client in the container of the database."
+        )
     if values.get("app_mode") == "development":
         problems.append(
             "app_mode: development is for the machine that has the code, and a Swarm runs replicas on any of its hosts; set"

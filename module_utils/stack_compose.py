@@ -22,6 +22,18 @@ LIMITS = {"fe": "fe_limits", "be": "be_limits", "db": "database_limits"} | dict.
 HOPELESS = 78
 
 
+def engine_problem(errors: str) -> str:
+    """Return why the engine does not answer and what to do, from what Docker's client says."""
+    refused = re.search(r"(?i)permission denied.*unix://(/[^\s:]+)", errors)
+    if refused:
+        return (
+            f"This user may not use the engine ({refused[1]}): run `sudo usermod -aG docker $USER` and log in again, or let"
+            " `make up` (playbooks/bootstrap.yml) do it."
+        )
+    why = (errors.strip().splitlines() or ["no reason given"])[-1]
+    return f"The engine does not answer ({why}); start it, or install one with playbooks/bootstrap.yml."
+
+
 def filters(project: str) -> list[str]:
     """Return the options of ``docker ps`` for the containers of a project's services.
 

@@ -142,7 +142,7 @@ def read_settings(project: Path) -> dict[str, Setting]:
 def networks_of(project: Path) -> list[str]:
     """Return the name of each network that a deployment may have."""
     wiring = _read_yaml(project / "group_vars/all/network.yml", True)
-    return [*wiring["_network_application"], *wiring["_network_monitoring"], "alerts"]
+    return [*wiring["_network_application"], *wiring["_network_monitoring"], "alerts", "db-proxy"]
 
 
 def volumes_of(project: Path) -> list[str]:
@@ -321,6 +321,7 @@ def monitoring_ports(values: dict) -> list[str]:
 PUBLISHERS = {
     "http_port": "fe-lb",
     "https_port": "fe-lb",
+    "database_port": "db-proxy",
     "monitoring_console_port": "console",
     "monitoring_prometheus_port": "prometheus",
     "monitoring_grafana_port": "grafana",
@@ -332,7 +333,8 @@ def published_ports(values: dict) -> list[tuple[str, str, str]]:
     ports = [(name, values["bind_address"], "tcp") for name in ("http_port", "https_port")]
     if values["http3_enabled"]:
         ports.append(("https_port", values["bind_address"], "udp"))
-    return ports + [(name, "127.0.0.1", "tcp") for name in monitoring_ports(values)]
+    own = ["database_port"] if values["database_port"] else []
+    return ports + [(name, "127.0.0.1", "tcp") for name in [*own, *monitoring_ports(values)]]
 
 
 def mounts(values: dict) -> list[dict]:

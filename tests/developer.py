@@ -84,8 +84,7 @@ class Developer(Stack):
         venv = (ROOT / "venv").read_text()
         arguments = f"ARGS={example}-e @{self.home}/settings.yml {arguments}"
         return self.run(
-            "env", "ANSIBLE_FORCE_COLOR=0", "make", *goals, f"VENV={venv}", arguments, f"STACK_DIR={self.directory}",
-            check=check, **options,
+            "env", "ANSIBLE_FORCE_COLOR=0", "make", *goals, f"VENV={venv}", arguments, check=check, **options,
         )  # fmt: skip
 
     def docker(self, *argv: str, check: bool = True, **options) -> subprocess.CompletedProcess:

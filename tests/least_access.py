@@ -16,6 +16,7 @@ NETWORKS = {
     "be-lb": {"middle", "backend", "be-lb-metrics"},
     "be": {"backend", "data"},
     "db": {"data", "db-exporter"},
+    "db-proxy": {"db-proxy", "db-exporter"},
     "prometheus": {"monitoring", "fe-lb-metrics", "be-lb-metrics", "db-metrics", "container-metrics"},
     "console": {"monitoring", "container-metrics"},
     "container-exporter": {"container-metrics", "docker-api", "fe-lb-metrics", "be-lb-metrics"},
@@ -25,11 +26,12 @@ NETWORKS = {
     "grafana": {"monitoring"},
     "cadvisor": {"container-metrics"},
 }
-# Networks that are not internal: two publish ports, and from one alerts are sent.
-OPEN = {"edge", "monitoring", "alerts"}
-# Ports that are published, by service; those of monitoring on loopback whatever the settings say.
+# Networks that are not internal: three publish ports, and from one alerts are sent.
+OPEN = {"edge", "db-proxy", "monitoring", "alerts"}
+# Ports that are published, by service; but for those of the application on loopback whatever the settings say.
 PUBLISHED = {
     "fe-lb": {"8080/tcp", "8443/tcp", "8443/udp"},
+    "db-proxy": {"3306/tcp"},
     "prometheus": {"9090/tcp"},
     "console": {"9091/tcp"},
     "grafana": {"3000/tcp"},

@@ -251,8 +251,10 @@ class CallbackModule(Default):
     # What failed
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """Keep a failure for the end; with -v print all but refusals."""
+        """Keep a failure for the end; with -v print all but refusals, and what is ignored."""
         self._ended()
+        if ignore_errors and self._terse:
+            return
         # Its items were printed or kept one by one.
         if not ignore_errors and (self._keep(result) or self._items_kept(result)):
             return

@@ -25,6 +25,7 @@ PLUGINS = {
     "preflight_action": "plugins/action/stack_preflight.py",
     "output": "plugins/callback/webstack.py",
     "webstack_inventory": "plugins/inventory/webstack.py",
+    "running": "bin/running.py",
 }
 for name, path in PLUGINS.items():
     specification = importlib.util.spec_from_file_location(name, PROJECT / path)

@@ -9,7 +9,10 @@ from pathlib import Path
 import config_tree
 import pytest
 import stack_settings
+from ansible.errors import AnsibleError
+from ansible.plugins.loader import lookup_loader
 from stack import PROJECT, run
+from wiring import load, render
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 MAKEFILE = (PROJECT / "Makefile").read_text()
@@ -67,14 +70,57 @@ def test_make_up_installs_ansible_into_the_environment_and_deploys(tmp_path):
     assert re.search(r"^ansible==", (PROJECT / "requirements.txt").read_text(), re.MULTILINE)
 
 
-def test_make_needs_a_python_that_is_new_enough(tmp_path):
-    python = tmp_path / "python"
-    python.write_text("#!/bin/sh\nexit 1\n")
-    python.chmod(0o755)
-    done = run("make", "venv", f"VENV={tmp_path}/venv", f"PYTHON={python}", cwd=PROJECT, check=False)
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [
+        (
+            None,
+            "install one (on Ubuntu 22.04: sudo apt-get install python3.11-venv) and name it: make venv PYTHON=python3.11",
+        ),
+        ("exit 1", "make needs Python 3.11 or later, and {python} is none: install one"),
+        (
+            "case $2 in *ensurepip*) exit 1;; *print*) echo python3.13-venv;; esac",
+            "make needs the module venv of {python}: sudo apt-get install python3.13-venv",
+        ),
+    ],
+    ids=["none", "too old", "without venv"],
+)
+def test_make_needs_a_python_that_is_new_enough(tmp_path, python, words):
+    path = tmp_path / "python"
+    if python:
+        path.write_text(f"#!/bin/sh\n{python}\n")
+        path.chmod(0o755)
+    done = run("make", "venv", f"VENV={tmp_path}/venv", f"PYTHON={path}", cwd=PROJECT, env=without_make(), check=False)
     assert done.returncode
-    assert "make needs Python 3.11 or later with venv" in done.stdout
+    assert words.format(python=path) in done.stdout
     assert not (tmp_path / "venv").exists()
+
+
+def test_make_works_from_elsewhere_or_says_where_to_run_it(tmp_path):
+    there = {"cwd": tmp_path, "env": without_make(), "check": False}
+    done = run("make", "-C", str(PROJECT), "--dry-run", "status", **there)
+    assert "playbooks/status.yml" in done.stdout
+    for makefile in (PROJECT / "Makefile", os.path.relpath(PROJECT / "Makefile", tmp_path)):
+        done = run("make", "-f", str(makefile), "status", **there)
+        assert done.returncode
+        assert done.stderr.count("\n") == 1
+        assert f"Run make in the checkout: make -C '{PROJECT}' status." in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(PROJECT.glob("playbooks/*.yml")), ids=lambda path: path.name)
+def test_every_playbook_begins_where_the_checkout_is_looked_for(path):
+    """Ansible reads all of a playbook before it runs any, and ends at the first role that it does not find."""
+    first = load(f"playbooks/{path.name}")[0]
+    if path.name not in ("checkout.yml", "settings.yml"):
+        assert first["import_playbook"] in ("checkout.yml", "hosts.yml")
+
+
+def test_checkout_is_named_where_its_configuration_is_not_read(monkeypatch):
+    (play,) = load("playbooks/checkout.yml")
+    assert render(play["import_playbook"], "docker").strip() == "settings.yml"
+    monkeypatch.setattr(lookup_loader.get("ansible.builtin.config").__class__, "run", lambda *_, **__: [["/nowhere/roles"]])
+    with pytest.raises(AnsibleError, match=re.escape(f"(cd {PROJECT}), or set ANSIBLE_CONFIG to its ansible.cfg")):
+        render(play["import_playbook"], "docker")
 
 
 def named(tags):

@@ -144,18 +144,121 @@ def test_playbook_that_a_swarm_does_not_have_is_refused_first(playbook, words):
     assert render(check["fail_msg"], "compose").startswith(f"stack_engine: {words}")
 
 
+REFUSED = {
+    "26": "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get "
+    '"http://%2Fvar%2Frun%2Fdocker.sock/v1.45/version": dial unix /var/run/docker.sock: connect: permission denied',
+    "29": "permission denied while trying to connect to the docker API at unix:///var/run/docker.sock",
+}
+AWAY = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
+FAR = "error during connect: Get http://docker.example.com/v1.45/version: alice@192.0.2.1: Permission denied (publickey)."
+
+
 @pytest.mark.parametrize(
-    ("codes", "missing"),
-    [((0, 0, 0), []), ((1, 0, 0), ["engine"]), ((0, 1, 1), ["Compose v2", "buildx"])],
-    ids=["everything answers", "no engine answers", "no plugins"],
+    ("codes", "said", "missing", "refused"),
+    [
+        ((0, 0, 0), "", [], False),
+        ((1, 0, 0), AWAY, ["engine"], False),
+        ((2, 2, 2), None, ["engine", "Compose v2", "buildx"], False),
+        ((0, 1, 1), "", ["Compose v2", "buildx"], False),
+        ((1, 0, 0), REFUSED["26"], [], True),
+        ((1, 1, 0), REFUSED["29"], ["Compose v2"], True),
+        ((1, 0, 0), FAR, ["engine"], False),
+    ],
 )
-def test_engine_is_installed_where_none_answers(codes, missing):
-    install = task("docker", "main.yml", "Install what is missing")
+def test_engine_is_installed_where_none_answers(codes, said, missing, refused):
+    """One that refuses the user is there."""
     names = ("__docker_engine", "__docker_compose", "__docker_buildx")
-    facts = {name: {"rc": code} for name, code in zip(names, codes, strict=True)}
-    found = render(install["vars"]["__docker_missing"], "docker", **facts)
-    assert found == missing
-    assert holds(install["when"], "docker", __docker_missing=found) is bool(missing)
+    facts = {name: {"rc": code, "stderr": ""} for name, code in zip(names, codes, strict=True)}
+    # Where there is no client, the module has no standard error.
+    facts["__docker_engine"] = {"rc": codes[0]} if said is None else {"rc": codes[0], "stderr": said}
+    for name, wanted in {
+        "Install what is missing": bool(missing),
+        "Let the user use the engine": refused,
+        "Find out whether the user may do what is missing": bool(missing) or refused,
+    }.items():
+        assert holds(task("docker", "main.yml", name)["when"], "docker", **facts) is wanted
+    variables = load("roles/docker/vars/main.yml")
+    assert render(variables["__docker_missing"], "docker", **facts) == missing
+    if refused:
+        assert render(variables["__docker_socket"], "docker", **facts) == "/var/run/docker.sock"
+        # What has started and refuses the user is not waited for.
+        assert holds(task("docker", "install.yml", "Wait until the engine answers")["until"], "docker", **facts)
+
+
+def test_rights_are_found_out_before_anything_is_installed():
+    names = [entry["name"] for entry in load("roles/docker/tasks/main.yml")]
+    order = ["Find out whether the user may do what is missing", "Install what is missing", "Let the user use the engine"]
+    assert [name for name in names if name in order] == order
+    assert "Say what will be done" not in [entry["name"] for entry in tasks(load("roles/docker/tasks/rights.yml"))]
+    used = {key for entry in tasks(load("roles/docker/tasks/rights.yml")) for key in entry}
+    assert not {"ansible.builtin.apt", "ansible.builtin.user", "ansible.builtin.file"} & used
+
+
+NOT_FOUND = {"failed": True, "msg": "Premature end of stream.\n>>> Standard Error\n/bin/sh: 1: sudo: not found"}
+PASSWORD = {"failed": True, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n"}
+STRANGER = {"failed": True, "msg": "x\nalice is not in the sudoers file."}
+PACKAGES = "docker.io, docker-cli, docker-compose, docker-buildx"
+
+
+@pytest.mark.parametrize(
+    ("root", "said", "groups", "words"),
+    [
+        ({"skipped": True}, AWAY, "root", ""),
+        ({"rc": 0}, AWAY, "alice sudo", ""),
+        ({"rc": 0}, REFUSED["26"], "alice sudo", ""),
+        (
+            NOT_FOUND,
+            REFUSED["26"],
+            "alice",
+            "This user may not become root (sudo: not found), and alice may not use the engine, whose socket is for group"
+            " docker: let somebody who may run `sudo usermod -aG docker alice`, then log in again and run this again.",
+        ),
+        (
+            STRANGER,
+            REFUSED["29"],
+            "alice docker",
+            "alice is in group docker, but this login is older than that: log in again, then run this again.",
+        ),
+        (
+            NOT_FOUND,
+            AWAY,
+            "alice",
+            "This user may not become root (sudo: not found), and engine is missing: let somebody who may install"
+            f" {PACKAGES} and run `sudo usermod -aG docker alice`, then log in again and run this again.",
+        ),
+        (
+            PASSWORD,
+            AWAY,
+            "alice docker",
+            "This user may not become root (sudo: a password is required), and engine is missing: give"
+            f" ARGS=--ask-become-pass, or let somebody who may install {PACKAGES}, then log in again and run this again.",
+        ),
+    ],
+)
+def test_user_who_can_have_no_engine_is_told_what_to_do(root, said, groups, words):
+    facts = {"__docker_engine": {"rc": 1, "stderr": said}, "__docker_compose": {"rc": 0}, "__docker_buildx": {"rc": 0}}
+    facts |= {"__docker_root": root, "__docker_user_groups": {"stdout": groups}}
+    facts["ansible_facts"] = {"user_id": "alice", "user_uid": 1000, "distribution": "Debian"}
+    facts["__docker_socket_found"] = {"stat": {"gr_name": "docker"}} if "ermission" in said else {"skipped": True}
+    refuse = task("docker", "rights.yml", "Refuse what the user may neither do nor have done")
+    assert render(refuse["ansible.builtin.fail"]["msg"], "docker", **facts) == words
+    assert holds(refuse["when"], "docker", **facts) is bool(words)
+
+
+def test_nobody_is_put_into_the_group_root():
+    """Where the socket is for root alone, also whoever may become root is told so."""
+    refusal = stack_filters.engine_refusal("alice", ["alice"], "root", True, [], [], "")
+    assert refusal.startswith("The engine's socket is for root alone: make a group docker")
+
+
+def test_user_is_put_into_the_group_and_has_the_engine_in_the_same_run():
+    facts = {"__docker_engine": {"rc": 1, "stderr": REFUSED["26"]}, "ansible_facts": {"user_id": "alice"}}
+    facts["__docker_socket_found"] = {"stat": {"gr_name": "engine"}}
+    (block,) = (entry for entry in load("roles/docker/tasks/access.yml") if "block" in entry)
+    assert block["become"] is True
+    member, socket = (render(entry, "docker", **facts) for entry in block["block"])
+    assert member["ansible.builtin.user"] == {"name": "alice", "groups": "engine", "append": True}
+    assert socket["ansible.builtin.file"] == {"path": "/var/run/docker.sock", "owner": "alice"}
 
 
 CODE = {"setting": "fe_source", "source": "/home/me/shop/data/fe", "target": "/srv"}
@@ -165,33 +268,29 @@ UPLOADS = {"setting": "be_mounts", "source": "~/uploads", "target": "/uploads"}
 @pytest.mark.parametrize(
     ("mode", "mounts", "lines"),
     [
-        ("production", [], ["Mode: production, nothing of this host is mounted"]),
-        ("production", [UPLOADS], ["Mode: production, mounted from this host:", "be     ~/uploads at /uploads"]),
+        ("production", [], []),
+        ("production", [UPLOADS], ["be_mounts: ~/uploads is mounted at /uploads"]),
         (
             "development",
             [CODE, UPLOADS],
-            [
-                "Mode: development, mounted from this host:",
-                "fe     /home/me/shop/data/fe at /srv",
-                "be     ~/uploads at /uploads",
-            ],
+            ["fe_source: /home/me/shop/data/fe is mounted at /srv", "be_mounts: ~/uploads is mounted at /uploads"],
         ),
     ],
 )
 def test_a_run_says_at_its_end_in_which_mode_the_stack_is_and_what_is_mounted(mode, mounts, lines):
-    entry = task("compose", "main.yml", "Say what runs and where")
-    host = {**HOST, "containers": [], "mounts": mounts}
+    entry = task("compose", "say.yml", "Say what runs, where, and what has changed")
     facts = {
-        "_preflight_result": host,
+        "_preflight_result": {**HOST, "containers": [], "mounts": mounts},
         "_load_balancer_urls": ["http://x/"],
         "_load_balancer_rotation": [],
-        "__compose_waited": {},
+        "__compose_release": 3,
+        "__compose_changes": [],
+        "__compose_failed_requests": "",
     }
-    said = render(entry["ansible.builtin.debug"]["msg"], "compose", app_mode=mode, **facts)
-    found = said.splitlines()
-    begin = found.index(lines[0])
-    assert found[begin : begin + len(lines) + 1][:-1] == lines
-    assert found[begin + len(lines)].startswith("In rotation: ")
+    found = render(entry["ansible.builtin.debug"]["msg"], "compose", app_mode=mode, **facts).splitlines()
+    begin = found.index(f"Mode: {mode}, release 3, files in {HOST['stack_dir']}")
+    assert found[begin + 1 : begin + 1 + len(lines)] == lines
+    assert found[begin + 1 + len(lines)].startswith("Containers: ")
     # For the next run, and for the status.
     assert render(load("group_vars/all/stack.yml")["_compose_state"]["mode"], "compose", app_mode=mode) == mode
 

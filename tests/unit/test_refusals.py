@@ -13,7 +13,9 @@ import pytest
 import stack_checks as checks
 import stack_filters
 import stack_preflight
+import stack_removal
 import stack_settings
+import stack_status
 import stack_written
 from ansible import context
 from ansible._internal._datatag._tags import Origin
@@ -477,6 +479,62 @@ def test_engine_that_keeps_containers_from_their_files_is_refused(judged, monkey
 def test_old_or_missing_programs_are_refused(judged, versions, words):
     (sentence,) = judged(**versions)
     assert sentence.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "permission denied while trying to connect to the Docker daemon socket at unix:///run/own.sock: Get "
+        '"http://%2Frun%2Fown.sock/v1.45/info": dial unix /run/own.sock: connect: permission denied',
+        "permission denied while trying to connect to the docker API at unix:///run/own.sock",
+    ],
+)
+def test_user_whom_the_engine_refuses_is_told_what_to_do(said, tmp_path, monkeypatch):
+    """By the deployment, make status and make down alike."""
+    client = tmp_path / "docker"
+    client.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    words = "This user may not use the engine (/run/own.sock): run `sudo usermod -aG docker $USER` and log in again, or let"
+    told = checks.check_host({}, {"engine_version": None, "engine_error": said}, {})
+    assert len(told) == 1
+    assert told[0].startswith(words)
+    with pytest.raises(OSError, match=re.escape(words)):
+        stack_status.run("docker", "ps")
+    with pytest.raises(stack_removal.RemovalError, match=re.escape(words)):
+        stack_removal.docker("ps")
+
+
+class Closed(BaseException):
+    """Stands for the end of a module."""
+
+
+@pytest.mark.parametrize("part", ["closed/stack", "closed/deep/er/stack", "closed", "open/stack"])
+@pytest.mark.parametrize("there", [True, False])
+def test_folder_that_cannot_be_written_is_named_before_anything(part, there, tmp_path, monkeypatch):
+    """In check mode as well, which takes nothing, and whether or not it is there."""
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "open").mkdir()
+    path = tmp_path / part
+    if there:
+        path.mkdir(parents=True, exist_ok=True)
+    # As for a user who may not write below it; root, who runs these tests, may write anywhere.
+    monkeypatch.setattr(os, "access", lambda folder, mode: not Path(folder).is_relative_to(tmp_path / "closed"))
+    said = []
+
+    def fail_json(msg):
+        said.append(msg)
+        raise Closed
+
+    parameters = {"run": {}, "stack_dir": str(path), "stack_name": "web", "lock_only": False, "lock_timeout": 0}
+    module = SimpleNamespace(params=parameters, fail_json=fail_json)
+    if part.startswith("open"):
+        stack_preflight.lock(module, path)
+        assert not said
+        return
+    with pytest.raises(Closed):
+        stack_preflight.lock(module, path)
+    assert said[0].startswith(f"stack_dir: {path} cannot be written (this user may not write in {tmp_path}/closed")
 
 
 def test_host_without_a_client_is_refused(judged, monkeypatch):

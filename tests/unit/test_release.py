@@ -214,7 +214,7 @@ DEVELOPED = {"user", "group_add", "environment", "volumes"}
 @pytest.fixture(scope="module")
 def modes(render, first):
     """Return the stack in production and in development, as the Compose file describes them."""
-    host = yaml.safe_load((PROJECT / "playbooks/render.yml").read_text())[0]["vars"]["_preflight_result"]
+    host = yaml.safe_load((PROJECT / "playbooks/render.yml").read_text())[-1]["vars"]["_preflight_result"]
     host["developer"] = {"uid": 1234, "gid": 100, "user": "1234:100", "groups": [27], "umask": "0022"}
     return yaml.safe_load(first), yaml.safe_load(render(app_mode="development", _preflight_result=host))
 

@@ -11,6 +11,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+import stack_checks
 import stack_settings
 import swarm_networks
 import yaml
@@ -274,3 +275,51 @@ def test_init_is_process_1_unless_the_image_brings_one(tier, wanted, entrypoint,
     start = {"user": "", "entrypoint": entrypoint, "command": command}
     rendered = render(trust_as_template(part), tier, **{f"_{tier}_init": wanted, f"_{tier}_image_start": start})
     assert (yaml.safe_load(rendered or "") == {"init": True}) == init
+
+
+def proxy_page(**settings):
+    """Return what the Compose file says about the port of the database."""
+    page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
+    (part,) = re.findall(r"\{% if _database_port > 0 %\}\n.*?endif %\}\n", page, re.DOTALL)
+    facts = {"_compose_host": HOST, "_database_proxy_digest": "d"} | settings
+    return yaml.safe_load(render(trust_as_template("  x-load-balancer: &load-balancer {}\n" + part), "database", **facts))
+
+
+@pytest.mark.parametrize("port", [0, 3306, "3307"])
+def test_database_port_is_on_loopback_and_its_way_to_the_database_is_its_own(port):
+    """The database itself stays on networks that have no address of the host."""
+    page = proxy_page(database_port=port)
+    networks = render(load("group_vars/all/network.yml")["_network_definitions"], "network", database_port=port)
+    open_networks = {name for name, network in networks.items() if not network["internal"]}
+    assert ("db-proxy" in networks) is (int(port) > 0)
+    if not int(port):
+        assert set(page) == {"x-load-balancer"}
+        return
+    proxy = page["db-proxy"]
+    (published,) = proxy["ports"]
+    assert (published["host_ip"], int(published["published"]), published["target"]) == ("127.0.0.1", int(port), 3306)
+    assert set(proxy["networks"]) & open_networks == {"db-proxy"}
+    # It binds to a name that only its own network has.
+    (alias,) = proxy["networks"]["db-proxy"]["aliases"]
+    assert f"bind {alias}:3306" in (PROJECT / "roles/database/files/proxy.cfg").read_text()
+    text = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
+    (database,) = re.findall(r"^  db:\n.*?\n\n", text, re.DOTALL | re.MULTILINE)
+    on = yaml.safe_load(
+        re.search(r"    networks:\n(?:      .*\n)+", database)[0].replace("{{ database_aliases | compose_value }}", "[]")
+    )
+    assert not set(on["networks"]) & open_networks
+
+
+def test_debug_port_is_a_port_or_none():
+    settings = stack_settings.read_settings(PROJECT)
+    values = {name: setting.default for name, setting in settings.items()}
+    for name in ("database_port", "debug_port"):
+        assert values[name] == 0
+        assert f"{name}: 70000" in " ".join(stack_checks.check_ports({**values, name: 70000}))
+        assert f"{name}: 8080 is http_port as well" in " ".join(stack_checks.check_ports({**values, name: 8080}))
+        assert not stack_checks.check_ports({**values, name: 5678})
+        # Nothing else than a port: the address is 127.0.0.1.
+        problems = stack_settings.convert(settings, {**values, name: "0.0.0.0:5678"})[1]
+        assert f"{name}: '0.0.0.0:5678' is not a whole number" in " ".join(problems)
+    swarm = stack_checks.check_engine({**values, "stack_engine": "swarm", "database_port": 3306})
+    assert any(problem.startswith("database_port: a Swarm publishes") for problem in swarm)

@@ -1,4 +1,7 @@
-"""Serve the back end; ends gracefully on SIGTERM. In development (APP_MODE) a saved change is served at once."""
+"""Serve the back end; ends gracefully on SIGTERM.
+
+APP_MODE says how: production, development (a saved change is served at once) or debug (one process, for a debugger).
+"""
 
 import os
 
@@ -7,7 +10,13 @@ import uvicorn
 from app.listen import listening_sockets
 
 if __name__ == "__main__":
-    develop = os.environ.get("APP_MODE") == "development"
+    mode = os.environ.get("APP_MODE", "production")
+    develop = mode == "development"
+    if mode == "debug" and os.environ.get("DEBUG_PORT"):
+        # Imported here: nothing of it is needed to serve. On loopback, which make debug leads to.
+        import debugpy
+
+        debugpy.listen(("127.0.0.1", int(os.environ["DEBUG_PORT"])))
     configuration = uvicorn.Config(
         "app.develop:app" if develop else "app.main:app",
         # The load balancer logs every request.
@@ -15,7 +24,7 @@ if __name__ == "__main__":
         server_header=False,
         # Longer than the load balancer keeps an idle connection, so that it is the one to close.
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=2 if develop else 25,
+        timeout_graceful_shutdown=25 if mode == "production" else 2,
     )
     # They stay open while the code is loaded anew: requests wait for it and are not refused.
     sockets = listening_sockets(int(os.environ.get("PORT", "8000")), os.environ.get("LISTEN_NAME", ""))

@@ -23,8 +23,8 @@ from starlette.templating import Jinja2Templates
 HOSTNAME = socket.gethostname()
 BACKEND_URL = os.environ.get("BACKEND_URL", "http://be-lb")
 HERE = Path(__file__).parent
-# What one request may wait for the back end, in seconds.
-TIMEOUT = httpx.Timeout(10, connect=2, pool=2)
+# What one request may wait for the back end, in seconds; in development a debugger may hold it.
+TIMEOUT = httpx.Timeout(10 if os.environ.get("APP_MODE", "production") == "production" else 3600, connect=2, pool=2)
 # A machine that is lost closes no connection; it acknowledges nothing any more. After 2 s of that the connection has failed.
 SOCKET_OPTIONS = [
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),

@@ -1,0 +1,1 @@
+"""Tests of the sample front end; `make app-test` runs them in a container of it."""

@@ -1,0 +1,165 @@
+"""A session with a debugger: one replica with a terminal serves alone, and afterwards everything is as it was.
+
+The replica is a container beside the others, which the load balancer finds like any new one. Once it serves, the balancer
+sends nothing to the others, and checks it no more: code that is held at a breakpoint answers no check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible.module_utils import stack_lock, stack_run
+from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, ask, read_servers
+
+# Of each tier, the network on which the load balancer reaches it.
+NETWORKS = {"fe": "frontend", "be": "backend"}
+# Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
+FORCED = 0x01
+# Number of an order to the kernel (prctl(2)).
+PR_SET_PDEATHSIG = 1
+# Seconds between two looks at the load balancer.
+LOOK = 0.3
+# Becomes a connection to a port of loopback, in the network of another container.
+RELAY = 'exec 3<>"/dev/tcp/127.0.0.1/$0" || exit; cat <&3 & cat >&3; kill $!'
+
+
+class Session:
+    """One replica of a tier that serves alone."""
+
+    def __init__(self, client: list[str], stack: dict, folder: Path, tier: str, port: int) -> None:
+        """Prepare a session.
+
+        Args:
+            client: how Compose is called for the stack.
+            stack: what its Compose file says.
+            folder: of the stack.
+            tier: ``fe`` or ``be``.
+            port: of 127.0.0.1, on the host and in the container, for a debugger; 0: none.
+        """
+        self.client, self.stack, self.folder, self.tier, self.port = client, stack, folder, tier, port
+        self.container = f"{stack['name']}-{tier}-debug"
+        self.run = stack_run.describe(os.getpid(), f"make debug SERVICE={tier}", True)
+        self.over = threading.Event()
+
+    def balancer(self, command: str) -> str:
+        """Return what the tier's load balancer answers."""
+        return ask(self.folder / f"{self.tier}-lb/run/master.sock", f"@1 {command}", timeout=5)
+
+    def command(self, terminal: bool) -> list[str]:
+        """Return what starts the replica."""
+        options = ["--rm", "--no-deps", "--use-aliases", "--name", self.container, "--env", "APP_MODE=debug"]
+        options += ["--env", f"DEBUG_PORT={self.port}"] if self.port else []
+        return [*self.client, "run", *options, *([] if terminal else ["--no-TTY"]), self.tier]
+
+    def address(self) -> str:
+        """Return where the load balancer reaches the replica; empty while it does not run."""
+        command = ["docker", "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", self.container]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        network = f"{self.stack['name']}_{NETWORKS[self.tier]}"
+        return json.loads(done.stdout)[network]["IPAddress"] if done.returncode == 0 else ""
+
+    def take_over(self) -> None:
+        """Let the replica serve alone from when it passes its first check until the session is over."""
+        address = own = ""
+        while not self.over.wait(LOOK):
+            with contextlib.suppress(OSError, KeyError, ValueError):
+                address = address or self.address()
+                servers = [server for server in read_servers(self.balancer("show servers state " + self.tier)) if address]
+                for server in servers:
+                    if server.address == address and server.operation == RUNNING and not own:
+                        # Kept for whoever puts everything right, which may not be this process.
+                        stack_lock.claim(self.folder, {**self.run, "server": server.name}, 0)
+                        self.balancer(f"disable health {self.tier}/{server.name}")
+                        own = server.name
+                        print(f"\r\n{self.container} serves alone now.\r", file=sys.stderr, flush=True)
+                for server in servers if own else []:
+                    if server.name != own and server.address and not server.administration & MAINTENANCE:
+                        self.balancer(f"set server {self.tier}/{server.name} state maint")
+
+    def restore(self) -> None:
+        """Put everything right, whoever has ended the session: the replica goes, the others serve."""
+        held = stack_lock.running(self.folder)
+        if held.get("id") != self.run["id"]:
+            return
+        # A balancer that is away has forgotten it all when it is back.
+        with contextlib.suppress(OSError):
+            for server in read_servers(self.balancer("show servers state " + self.tier)):
+                if server.administration & FORCED:
+                    self.balancer(f"set server {self.tier}/{server.name} state ready")
+        subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
+        with contextlib.suppress(OSError):
+            if held.get("server"):
+                # A slot keeps this for the container that it gets next.
+                self.balancer(f"enable health {self.tier}/{held['server']}")
+        (self.folder / stack_lock.RUN).unlink(missing_ok=True)
+
+    def relay(self, listener: socket.socket) -> None:
+        """Hand what comes to a port of the host to that of the container's loopback, which no other container reaches."""
+        image = self.stack["services"]["fe-lb"]["image"]
+        command = ["docker", "run", "--rm", "--interactive", "--pull=never", "--read-only", "--cap-drop=ALL", "--user=65534"]
+        command += ["--network", f"container:{self.container}", "--entrypoint=bash", image, "-c", RELAY, str(self.port)]
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    subprocess.Popen(command, stdin=connection, stdout=connection, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def _listening(port: int) -> Iterator[socket.socket | None]:
+    """Yield a socket on a port of 127.0.0.1, or nothing for port 0.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    if not port:
+        yield None
+        return
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        yield listener
+
+
+def _end_with_parent() -> None:
+    """Let this process be told to end when the one that has started it does, however that comes (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) -> int | str:
+    """Run a session in this terminal; return its exit code, or the sentence why there is none."""
+    session = Session(client, stack, folder, tier, port)
+    other = stack_lock.claim(folder, session.run, 0)
+    if other:
+        return stack_lock.refusal(other)
+    # However this process ends, everything is put right.
+    stack_run.keep(os.getpid(), lambda: os.utime(folder / stack_lock.RUN), session.restore)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))
+    # What runs in the terminal gets it as well, and ends.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    watcher = threading.Thread(target=session.take_over, daemon=True)
+    try:
+        with _listening(port) as listener:
+            watcher.start()
+            if listener:
+                threading.Thread(target=session.relay, args=[listener], daemon=True).start()
+            where = f" A debugger may attach to 127.0.0.1:{port}." if port else ""
+            print(f"Starting {session.container}; breakpoint() stops here, Ctrl-C ends.{where}", file=sys.stderr, flush=True)
+            code = subprocess.call(session.command(os.isatty(0)), preexec_fn=_end_with_parent)
+            return 0 if code in (0, 130, 143) else code
+    except OSError as error:
+        return f"debug_port: {port} cannot be used ({os.strerror(error.errno)}); give another one."
+    finally:
+        session.over.set()
+        if watcher.is_alive():
+            watcher.join()
+        session.restore()
