@@ -34,7 +34,7 @@ ifneq ($(strip $(UNREAD)),)
 # Targets whose recipe has a variable.
 WITH = $(shell sed -n '/^[a-z-]*:/{s/:.*//;h;};/[$$]($(1))/{x;p;x;}' $(lastword $(MAKEFILE_LIST)))
 GOALS := $(or $(MAKECMDGOALS),up)
-GOAL := $(firstword $(filter $(call WITH,ARGS),$(GOALS)))
+GOAL := $(firstword $(filter $(call WITH,ARGS) $(call WITH,RUNNING),$(GOALS)))
 # What a shell would take for more than a word goes into a file.
 SPECIAL := ' " { } [ ] ( ) < > ; & | * ? ! ~ ` \ $$ \#
 ODD = $(word 2,$(value $(1)))$(strip $(foreach sign,$(SPECIAL),$(findstring $(sign),$(value $(1)))))
@@ -42,9 +42,8 @@ GIVEN := $(if $(findstring ',$(ARGS))$(findstring ",$(ARGS)),,$(ARGS))
 FILED := $(if $(strip $(foreach name,$(UNREAD),$(call ODD,$(name)))),-e @FILE)
 FORM := $(strip $(GIVEN) $(foreach name,$(UNREAD),$(if $(call ODD,$(name)),,-e $(name)=$($(name)))) $(FILED))
 HINT := $(if $(FILED), (in FILE as in group_vars))
-ANOTHER := $(if $(filter $(call WITH,COMPOSE) $(call WITH,EXEC),$(GOALS)),; for another stack: make $(firstword $(GOALS)) STACK_DIR=FOLDER)
 $(error $(firstword $(UNREAD)) is no variable of this Makefile$(if $(GOAL),; give settings to the playbook: \
-make $(GOAL) ARGS='$(FORM)'$(HINT), and $(firstword $(GOALS)) takes no settings$(ANOTHER)))
+make $(GOAL) ARGS='$(FORM)'$(HINT), and $(firstword $(GOALS)) takes no settings))
 endif
 
 help: ## List the targets

@@ -193,7 +193,7 @@ def test_teardown_keeps_what_opens_the_backups(tmp_path):
         (["up", "fe_replicas:=3"], "make up ARGS='-e fe_replicas=3'"),
         (["up", "fe_replicas = 3"], "make up ARGS='-e fe_replicas=3'"),
         (["up", "image_registry=localhost:5000/"], "make up ARGS='-e image_registry=localhost:5000/'"),
-        (["logs", "stack_name=a"], "and logs takes no settings; for another stack: make logs STACK_DIR=FOLDER"),
+        (["logs", "stack_name=a"], "make logs ARGS='-e stack_name=a'"),
         (["stack_name=a"], "make up ARGS='-e stack_name=a'"),
         (["up", "args=-v"], "args is no variable of this Makefile; "),
     ],
