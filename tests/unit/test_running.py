@@ -17,12 +17,12 @@ import stack_run
 import yaml
 from stack import PROJECT, wait_until
 
-# Writes down how it is called; `run` goes on until it is told to end where FOREVER is set.
+# Writes down how it is called; `run` goes on where FOREVER is set, and hears no signal, as Compose in a terminal.
 DOCKER = """#!/bin/sh
 printf '%s\\n' "$*" >> "$CALLS"
 case "$*" in
     *NetworkSettings*) echo '{"shop_backend": {"IPAddress": "10.0.0.9"}, "shop_data": {"IPAddress": "10.0.1.9"}}';;
-    *" run --rm --no-deps --use-aliases"*) [ -z "$FOREVER" ] || exec sleep 60;;
+    *" run --rm --no-deps --use-aliases"*) [ -z "$FOREVER" ] || { trap '' TERM HUP; exec sleep 60; };;
     *"--network container:"*) cat; exit;;
 esac
 exit ${CODE:-0}
