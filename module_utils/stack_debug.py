@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, ask, read_s
 NETWORKS = {"fe": "frontend", "be": "backend"}
 # Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
 FORCED = 0x01
+# Seconds that the others have to pass a check before the replica of the session goes.
+TAKE_BACK = 5.0
 # Seconds between two looks at the load balancer.
 LOOK = 0.3
 # Becomes a connection to a port of loopback, in the network of another container.
@@ -93,6 +96,13 @@ class Session:
             for server in read_servers(self.balancer("show servers state " + self.tier)):
                 if server.administration & FORCED:
                     self.balancer(f"set server {self.tier}/{server.name} state ready")
+            # They are checked before they get requests, and this one serves until then.
+            deadline = time.monotonic() + TAKE_BACK
+            while time.monotonic() < deadline and not any(
+                server.operation == RUNNING and server.address and server.name != held.get("server")
+                for server in read_servers(self.balancer("show servers state " + self.tier))
+            ):
+                time.sleep(LOOK)
         subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
         with contextlib.suppress(OSError):
             if held.get("server"):
