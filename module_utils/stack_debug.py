@@ -7,7 +7,6 @@ sends nothing to the others, and checks it no more: code that is held at a break
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +25,8 @@ from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, ask, read_s
 NETWORKS = {"fe": "frontend", "be": "backend"}
 # Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
 FORCED = 0x01
-# Number of an order to the kernel (prctl(2)).
-PR_SET_PDEATHSIG = 1
+# Seconds that the others have to pass a check before the replica of the session goes.
+TAKE_BACK = 5.0
 # Seconds between two looks at the load balancer.
 LOOK = 0.3
 # Becomes a connection to a port of loopback, in the network of another container.
@@ -96,6 +96,13 @@ class Session:
             for server in read_servers(self.balancer("show servers state " + self.tier)):
                 if server.administration & FORCED:
                     self.balancer(f"set server {self.tier}/{server.name} state ready")
+            # They are checked before they get requests, and this one serves until then.
+            deadline = time.monotonic() + TAKE_BACK
+            while time.monotonic() < deadline and not any(
+                server.operation == RUNNING and server.address and server.name != held.get("server")
+                for server in read_servers(self.balancer("show servers state " + self.tier))
+            ):
+                time.sleep(LOOK)
         subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
         with contextlib.suppress(OSError):
             if held.get("server"):
@@ -129,19 +136,14 @@ def _listening(port: int) -> Iterator[socket.socket | None]:
         yield listener
 
 
-def _end_with_parent() -> None:
-    """Let this process be told to end when the one that has started it does, however that comes (prctl(2))."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) -> int | str:
     """Run a session in this terminal; return its exit code, or the sentence why there is none."""
     session = Session(client, stack, folder, tier, port)
     other = stack_lock.claim(folder, session.run, 0)
     if other:
         return stack_lock.refusal(other)
-    # However this process ends, everything is put right.
-    stack_run.keep(os.getpid(), lambda: os.utime(folder / stack_lock.RUN), session.restore)
+    # However this process ends, everything is put right; what it leaves in the terminal ends with the container.
+    stack_run.keep(os.getpid(), lambda: os.utime(folder / stack_lock.RUN), session.restore, patient=False)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))
     # What runs in the terminal gets it as well, and ends.
@@ -154,7 +156,7 @@ def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) ->
                 threading.Thread(target=session.relay, args=[listener], daemon=True).start()
             where = f" A debugger may attach to 127.0.0.1:{port}." if port else ""
             print(f"Starting {session.container}; breakpoint() stops here, Ctrl-C ends.{where}", file=sys.stderr, flush=True)
-            code = subprocess.call(session.command(os.isatty(0)), preexec_fn=_end_with_parent)
+            code = subprocess.call(session.command(os.isatty(0)))
             return 0 if code in (0, 130, 143) else code
     except OSError as error:
         return f"debug_port: {port} cannot be used ({os.strerror(error.errno)}); give another one."

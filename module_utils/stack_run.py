@@ -45,10 +45,10 @@ def describe(main: int, doing: str, containers: bool) -> dict:
     }
 
 
-def keep(main: int, renew: Callable[[], None], release: Callable[[], None]) -> None:
+def keep(main: int, renew: Callable[[], None], release: Callable[[], None], patient: bool = True) -> None:
     """Call ``renew`` every ``RENEWAL`` seconds while a run lives, and then ``release``, in a process of its own.
 
-    The run has ended when its process has, however that came, and the workers that it has left behind.
+    The run has ended when its process has, however that came, and, where this is ``patient``, the workers that it left.
     """
     child = os.fork()
     if child:
@@ -65,12 +65,12 @@ def keep(main: int, renew: Callable[[], None], release: Callable[[], None]) -> N
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(null, descriptor)
-        _keep(main, renew, release)
+        _keep(main, renew, release, patient)
     finally:
         os._exit(0)
 
 
-def _keep(main: int, renew: Callable[[], None], release: Callable[[], None]) -> None:
+def _keep(main: int, renew: Callable[[], None], release: Callable[[], None], patient: bool) -> None:
     """Do what ``keep`` promises, in this process."""
     workers: list[int] = []
     due = time.monotonic() + RENEWAL
@@ -83,7 +83,7 @@ def _keep(main: int, renew: Callable[[], None], release: Callable[[], None]) -> 
             except Exception:  # noqa: S112
                 # The next one may get through; if none does, the lock is lost after a while.
                 continue
-    while any(_lives(worker) for worker in workers):
+    while patient and any(_lives(worker) for worker in workers):
         if time.monotonic() >= due:
             due = time.monotonic() + RENEWAL
             renew()

@@ -17,12 +17,12 @@ import stack_run
 import yaml
 from stack import PROJECT, wait_until
 
-# Writes down how it is called; `run` goes on until it is told to end where FOREVER is set.
+# Writes down how it is called; `run` goes on where FOREVER is set, and hears no signal, as Compose in a terminal.
 DOCKER = """#!/bin/sh
 printf '%s\\n' "$*" >> "$CALLS"
 case "$*" in
     *NetworkSettings*) echo '{"shop_backend": {"IPAddress": "10.0.0.9"}, "shop_data": {"IPAddress": "10.0.1.9"}}';;
-    *" run --rm --no-deps --use-aliases"*) [ -z "$FOREVER" ] || exec sleep 60;;
+    *" run --rm --no-deps --use-aliases"*) [ -z "$FOREVER" ] || { trap '' TERM HUP; exec sleep 60; };;
     *"--network container:"*) cat; exit;;
 esac
 exit ${CODE:-0}
@@ -157,7 +157,7 @@ class Balancer:
 
     def __init__(self, folder):
         self.servers = {"be-1": ["10.0.0.1", 2, 0], "be-2": ["10.0.0.2", 2, 0], "be-3": ["-", 0, 0x20]}
-        self.unchecked, self.heard = set(), []
+        self.unchecked, self.heard, self.checked = set(), [], None
         (folder / "be-lb/run").mkdir(parents=True)
         self.server = socket.socket(socket.AF_UNIX)
         here = os.open(folder / "be-lb/run", os.O_PATH)
@@ -180,12 +180,22 @@ class Balancer:
             rows = [f"1 be 1 {name} {' '.join(map(str, values))}" for name, values in self.servers.items()]
             return HEADER + "\n".join(rows) + "\n"
         self.heard.append(command)
+        if self.checked:
+            self.checked.cancel()
+        self.checked = threading.Timer(0.5, self.check)
+        self.checked.start()
         name = command.split()[2].removeprefix("be/")
         if command.startswith(("disable health", "enable health")):
             (self.unchecked.add if command.startswith("disable") else self.unchecked.discard)(name)
         elif command.endswith(("state maint", "state ready")):
-            self.servers[name][2] = 0x01 if command.endswith("maint") else 0
+            # One that comes back waits for its next check.
+            self.servers[name][1:] = [0, 0x01] if command.endswith("maint") else [0, 0]
         return "\n"
+
+    def check(self):
+        """Let servers that are not kept out pass a check."""
+        for values in self.servers.values():
+            values[1] = 0 if values[2] else 2
 
     def found(self):
         """Let the balancer find the replica of the session, which has passed its first check."""
@@ -229,6 +239,8 @@ def test_replica_serves_alone_and_is_not_checked(session):
     assert other["doing"] == "make debug SERVICE=be"
     one.restore()
     assert balancer.as_before()
+    # Those that come back have passed a check before this one goes.
+    assert balancer.servers["be-1"][1] == balancer.servers["be-2"][1] == 2
     assert "rm --force shop-be-debug" in host.asked()
     assert stack_lock.running(one.folder) == {}
     # Done once, it leaves a run alone that has come since.
