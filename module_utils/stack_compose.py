@@ -15,7 +15,7 @@ OWNER = (
 )
 # Setting that limits the containers of a service, of those that are neither load balancers nor part of monitoring; and of
 # monitoring's own those that have more.
-LIMITS = {"fe": "fe_limits", "be": "be_limits", "db": "database_limits"} | dict.fromkeys(
+LIMITS = {"fe": "fe_limits", "be": "be_limits", "db": "database_limits", "db-proxy": "lb_limits"} | dict.fromkeys(
     ("prometheus", "grafana", "cadvisor"), "monitoring_prometheus_limits"
 )
 # Exit code of the database's start.sh if its data is incomplete (EX_CONFIG of sysexits.h).

@@ -180,7 +180,7 @@ def test_sizes_are_written_as_settings_write_them(number, text):
 
 def test_limit_of_each_service_is_named_by_the_setting_that_the_template_has():
     template = (PROJECT / "docker-compose.yml.j2").read_text().partition("\nservices:\n")[2].partition("\nnetworks:\n")[0]
-    wiring = {"_frontend_limits": "fe_limits", "_backend_limits": "be_limits"}
+    wiring = {"_frontend_limits": "fe_limits", "_backend_limits": "be_limits", "_load_balancer_limits": "lb_limits"}
     seen = set()
     for block in template.split("\n\n"):
         lines = [

@@ -82,7 +82,7 @@ def test_secrets_are_files_of_their_readers(stack, secrets):
 
 def test_run_prints_addresses_that_answer(stack, again):
     (application,) = re.findall(rf"^ *{stack.name} runs at (.+)$", again, re.MULTILINE)
-    (console,) = re.findall(r"^ *Look at it: +(\S+)$", again, re.MULTILINE)
+    (console,) = re.findall(r"^ *Console: +(\S+)$", again, re.MULTILINE)
     addresses = application.split()
     assert [address.partition(":")[0] for address in addresses] == ["http", "https"]
     # The certificate is nobody's whom this machine knows.
