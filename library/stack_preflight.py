@@ -67,6 +67,11 @@ options:
     type: list
     elements: str
     default: []
+  networks:
+    description: Networks of the stack to which the engine gives an address range; empty, none are going to be made.
+    type: list
+    elements: str
+    default: []
   ports:
     description: Ports of the host to be published, found out by the action plugin.
     type: list
@@ -250,7 +255,12 @@ tree:
   returned: always
   type: dict
 load_balancers:
-  description: For each load balancer C(version) of the configuration that it runs and servers that are C(up).
+  description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), and first numbers
+    of the definitions that are C(needed) for that.
+  returned: always
+  type: dict
+pools:
+  description: Networks that are C(missing) and how many address ranges are C(free) for them.
   returned: always
   type: dict
 networks:
@@ -291,14 +301,19 @@ from ansible.module_utils.stack_compose import (  # noqa: E402
 )
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, read_record  # noqa: E402
-from ansible.module_utils.stack_haproxy import ask, servers_up, version  # noqa: E402
+from ansible.module_utils.stack_haproxy import ask, definitions_needed, read_servers, servers_up, version  # noqa: E402
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
+from ansible.module_utils.stack_pools import free_ranges, read_pools, read_ranges, read_routes  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved  # noqa: E402
 from ansible.module_utils.stack_systemd import scheduler  # noqa: E402
 
 # The kernel's word on SELinux (selinuxfs).
 ENFORCES = Path("/sys/fs/selinux/enforce")
+# The kernel's table of routes (proc(5)).
+ROUTES = Path("/proc/net/route")
+# Prints what each network of the engine is configured with.
+RANGES = "set -o pipefail; docker network ls --quiet | xargs docker network inspect --format '{{json .IPAM.Config}}'"
 SECRETS = ("database_password", "database_root_password")
 
 
@@ -354,15 +369,19 @@ def host_memory() -> int:
 
 
 def balancer_state(socket_path: Path, backend: str) -> dict:
-    """Return which configuration a load balancer runs and how many servers it has up; nothing if it is away."""
+    """Return which configuration a load balancer runs, how many servers it has up and by which definitions they are.
+
+    Nothing if it is away.
+    """
     try:
         # Statistics are asked of the worker, whose number is 1 counted from the newest.
         return {
             "version": version(ask(socket_path, "@1 show info", timeout=2)),
             "up": servers_up(ask(socket_path, "@1 show stat", timeout=2), backend),
+            "needed": definitions_needed(read_servers(ask(socket_path, f"@1 show servers state {backend}", timeout=2))),
         }
     except OSError:
-        return {"version": "", "up": 0}
+        return {"version": "", "up": 0, "needed": []}
 
 
 def read_tree(root: Path) -> dict[str, dict]:
@@ -548,6 +567,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
+            "networks": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "backup_repository": {"type": "str", "default": ""},
             "mounts": {"type": "list", "elements": "dict", "default": []},
@@ -624,6 +644,11 @@ def examine(parameters: dict) -> dict:
     labelled, foreign_networks = owned(ask("networks"), name, parameters["names"])
     networks = [item["id"] for item in labelled if item["project"] == name]
     volumes, foreign_volumes = owned(ask("volumes"), name, parameters["names"])
+    there = {item["name"] for item in labelled if item["project"] == name}
+    missing = [network for network in parameters["networks"] if f"{name}_{network}" not in there]
+    if missing:
+        commands.start("pools", "docker", "info", "--format", "{{json .DefaultAddressPools}}")
+        commands.start("address ranges", "bash", "-c", RANGES)
     if networks:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
@@ -646,6 +671,14 @@ def examine(parameters: dict) -> dict:
         }
         for network in found
     }
+
+    result["pools"] = {"missing": missing, "free": len(missing)}
+    if missing and engine_version:
+        taken = read_ranges(ask("address ranges", "not found"))
+        # A rootless engine is on no network of the host.
+        routes = [] if mapped == "rootless" else read_routes(read_text(ROUTES))
+        pools = read_pools(commands.result("pools")[1].strip())
+        result["pools"]["free"] = free_ranges(pools, taken + routes, len(missing))
 
     published = read_published(commands.result("published")[1])
     for port in parameters["ports"]:
