@@ -68,13 +68,14 @@ options:
         type: list
         elements: dict
         required: true
-      gap:
-        description: Why it cannot be changed piece by piece; empty if it can. It is then left to C(docker compose up).
-        type: str
-        default: ""
+      first:
+        description: Number of the first server of the definition by which load balancers judge new containers, where they
+          know several; 0 means any.
+        type: int
+        default: 0
   others:
     description: Other services in the order in which they are replaced, each with C(name) and C(gap), load balancers with
-      C(socket) and the C(port) of their servers as well.
+      C(socket) and the C(definitions) by which they judge their servers as well.
     type: list
     elements: dict
     default: []
@@ -137,17 +138,18 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     Server,
     ask,
     drop_state,
+    failed_checks,
+    first_of,
     frontend_counts,
     read_servers,
     read_sessions,
-    refused_advice,
-    refused_checks,
     save_state,
 )
 from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_ports import overlap  # noqa: E402
 from ansible.module_utils.stack_rollout import batch_size, next_step  # noqa: E402
+from ansible.module_utils.stack_trial import ANSWERED, brief  # noqa: E402
 from ansible.module_utils.stack_trouble import Watch  # noqa: E402
 
 PAUSE = 0.2
@@ -384,8 +386,6 @@ class Rollout:
         old, missing = len(running) - len(current), self.service["replicas"] - len(current)
         if not running or (not old and not missing and len(running) == len(containers)):
             return []
-        if self.service["gap"] and old:
-            return [f"{self.name}: {self.service['gap']}: all {len(running)} containers would be replaced at once."]
         parts = [f"{missing} would start in batches of {self.batch}"] if missing > 0 else []
         leave = old + max(0, -missing)
         if leave:
@@ -416,12 +416,9 @@ class Rollout:
         self.undrain(running)
         current = [container for container in running if self.is_current(container)]
         old = [container for container in running if not self.is_current(container)]
-        if old and self.service["gap"]:
-            self.say("plan", f"{self.service['gap']}; all {len(running)} are replaced at once, requests fail meanwhile")
-            return
         if current and old:
             # Of an interrupted run: nothing old may leave for them before they have got in.
-            late = [container for container in current if container.health != "healthy" or not self.serving(container)]
+            late = [item for item in current if item.health != "healthy" or not self.admitted(item, self.balancers)]
             self.admit(late, late)
         done = 0
         total = max(0, self.service["replicas"] - len(current)) or len(old)
@@ -449,6 +446,17 @@ class Rollout:
         """Tell whether every load balancer (or each of some) sends requests to a container."""
         asked = self.balancers if balancers is None else balancers
         return all(any(server.up for server in self.slots(balancer, [container])) for balancer in asked)
+
+    def admitted(self, container: Container, balancers: list[dict]) -> bool:
+        """Tell whether load balancers send requests to a container because it passes the checks that are wanted now."""
+        return all(
+            any(server.up and self.is_wanted(server) for server in self.slots(balancer, [container]))
+            for balancer in balancers
+        )
+
+    def is_wanted(self, server: Server) -> bool:
+        """Tell whether a slot belongs to the definition by which new containers are judged."""
+        return self.service["first"] in (0, first_of(server.name))
 
     def useless_first(self, containers: list[Container]) -> list[Container]:
         """Return containers in the order in which they can be spared: first what serves nothing, then the oldest."""
@@ -481,7 +489,7 @@ class Rollout:
                 f" {available / 2**20:.0f} MiB are free; lower {self.name}_rollout_batch or free some memory."
             )
         for balancer in self.balancers:
-            free = sum(not server.address for server in self.stack.servers(balancer, self.name))
+            free = sum(not item.address for item in self.stack.servers(balancer, self.name) if self.is_wanted(item))
             if free < number:
                 raise RolloutError(
                     f"{self.name}: {balancer['name']} has {free} free slots for {number} more containers; lower"
@@ -526,15 +534,16 @@ class Rollout:
             self.say("rotation", f"waiting for {balancer['name']} to send requests to {names(new)}")
             # However long health has taken, the load balancer's checks have some time as well.
             until = max(deadline, time.monotonic() + 10)
-            ready, why = partial(self.serving, balancers=[balancer]), partial(self.kept_out, balancer)
+            ready, why = partial(self.admitted, balancers=[balancer]), partial(self.kept_out, balancer)
             self.wait_for(new, ready, until, why, removable)
 
     def kept_out(self, balancer: dict, container: Container) -> str:
         """Return why a load balancer sends no requests to a container."""
-        servers = {server.name for server in self.slots(balancer, [container])}
-        code = refused_checks(self.stack.ask(balancer, "@1 show stat"), self.name, servers)
-        usual = f"see {self.name}_port, {self.name}_health_path and lb_timeouts.check"
-        why = refused_advice(code, self.name) if code else usual
+        servers = {server.name for server in self.slots(balancer, [container]) if self.is_wanted(server)}
+        checks = failed_checks(self.stack.ask(balancer, "@1 show stat"), self.name, 0, servers)
+        why = f"see {self.name}_port, {self.name}_health_path and lb_timeouts.check"
+        if checks:
+            why = brief(*checks[0], self.name)
         return f"does not pass the checks of {balancer['name']} within {self.timeout:g} s ({why})"
 
     def wait_for(
@@ -586,10 +595,11 @@ class Rollout:
         known = {item.id for item in new}
         remaining = [item for item in self.found() if item.id not in known]
         others = f" and {len(trouble) - 1} more" if len(trouble) > 1 else ""
-        raise RolloutError(
-            f"The last lines of {container.name}:\n{lines}\n"
-            f"{self.name}: {container.name} ({container.image_name}){others} {reason}. {self.kept(remaining)}"
-        )
+        text = f"{self.name}: {container.name} ({container.image_name}){others} {reason}. {self.kept(remaining)}"
+        # What answers has said all.
+        if ANSWERED not in reason:
+            text = f"The last lines of {container.name}:\n{lines}\n{text}"
+        raise RolloutError(text)
 
     def kept(self, containers: list[Container]) -> str:
         """Return a sentence on what runs after a failure."""
@@ -743,7 +753,7 @@ def replace_balancer(stack: Stack, other: dict, found: list[Container], wanted: 
         raise RolloutError(f"{name}: {error} {kept}") from error
     try:
         # The next process begins with the servers that this one knows.
-        save_state(stack.path / other["socket"], other["port"])
+        save_state(stack.path / other["socket"], other["definitions"])
         stack.ended.append({name: frontend_counts(stack.path / other["socket"])})
         # The listening sockets are gone as soon as a load balancer is told to stop: it does not wait for connections that
         # are merely kept open.
@@ -818,7 +828,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         except RolloutError as error:
             progress("failed", str(error).splitlines()[-1].removeprefix(f"{service['name']}: "))
             raise
-        if plan and not service["gap"]:
+        if plan:
             progress("done", "done")
             if text := outcome(before, stack.containers(), service["name"]):
                 tell(stack.path, "rollout", text, service=service["name"])
@@ -856,7 +866,7 @@ def main() -> None:
                     "port": {"type": "int", "default": 0},
                     "memory": {"type": "int", "default": 0},
                     "load_balancers": {"type": "list", "elements": "dict", "required": True},
-                    "gap": {"type": "str", "default": ""},
+                    "first": {"type": "int", "default": 0},
                 },
             },
             "others": {"type": "list", "elements": "dict", "default": []},

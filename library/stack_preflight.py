@@ -67,6 +67,11 @@ options:
     type: list
     elements: str
     default: []
+  networks:
+    description: Networks of the stack to which the engine gives an address range; empty, none are going to be made.
+    type: list
+    elements: str
+    default: []
   ports:
     description: Ports of the host to be published, found out by the action plugin.
     type: list
@@ -270,8 +275,12 @@ tree:
   returned: always
   type: dict
 load_balancers:
-  description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), and C(requests)
-    that it has counted so far.
+  description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), first numbers of
+    the definitions that are C(needed) for that, and C(requests) that it has counted so far.
+  returned: always
+  type: dict
+pools:
+  description: Networks that are C(missing) and how many address ranges are C(free) for them.
   returned: always
   type: dict
 networks:
@@ -313,8 +322,16 @@ from ansible.module_utils.stack_compose import (  # noqa: E402
 )
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, read_record  # noqa: E402
-from ansible.module_utils.stack_haproxy import ask, read_counts, servers_up, version  # noqa: E402
+from ansible.module_utils.stack_haproxy import (  # noqa: E402
+    ask,
+    definitions_needed,
+    read_counts,
+    read_servers,
+    servers_up,
+    version,
+)
 from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
+from ansible.module_utils.stack_pools import free_ranges, read_pools, read_ranges, read_routes  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved, read_index  # noqa: E402
 from ansible.module_utils.stack_systemd import available, lingers, scheduler, user  # noqa: E402
@@ -323,6 +340,10 @@ from ansible.module_utils.stack_systemd import available, lingers, scheduler, us
 ENFORCES = Path("/sys/fs/selinux/enforce")
 # States of containers that are there to serve.
 RUNS = ("running", "paused", "restarting")
+# The kernel's table of routes (proc(5)).
+ROUTES = Path("/proc/net/route")
+# Prints what each network of the engine is configured with.
+RANGES = "set -o pipefail; docker network ls --quiet | xargs docker network inspect --format '{{json .IPAM.Config}}'"
 SECRETS = ("database_password", "database_root_password")
 
 
@@ -378,7 +399,10 @@ def host_memory() -> int:
 
 
 def balancer_state(socket_path: Path, backend: str) -> dict:
-    """Return which configuration a load balancer runs, its servers that are up, and its requests; nothing if it is away."""
+    """Return which configuration a load balancer runs, how many servers it has up, by which definitions, and its requests.
+
+    Nothing if it is away.
+    """
     try:
         # Statistics are asked of the worker, whose number is 1 counted from the newest.
         statistics = ask(socket_path, "@1 show stat", timeout=2)
@@ -386,10 +410,11 @@ def balancer_state(socket_path: Path, backend: str) -> dict:
         return {
             "version": version(ask(socket_path, "@1 show info", timeout=2)),
             "up": servers_up(statistics, backend),
+            "needed": definitions_needed(read_servers(ask(socket_path, f"@1 show servers state {backend}", timeout=2))),
             "requests": {"requests": counts.requests, "failed": counts.failed} if counts else {},
         }
     except OSError:
-        return {"version": "", "up": 0, "requests": {}}
+        return {"version": "", "up": 0, "needed": [], "requests": {}}
 
 
 def read_tree(root: Path) -> dict[str, dict]:
@@ -607,6 +632,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "docker_socket": {"type": "str", "default": ""},
             "development": {"type": "bool", "default": False},
+            "networks": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": []},
             "backup_repository": {"type": "str", "default": ""},
             "mounts": {"type": "list", "elements": "dict", "default": []},
@@ -686,6 +712,11 @@ def examine(parameters: dict) -> dict:
     labelled, foreign_networks = owned(ask("networks"), name, parameters["names"])
     networks = [item["id"] for item in labelled if item["project"] == name]
     volumes, foreign_volumes = owned(ask("volumes"), name, parameters["names"])
+    there = {item["name"] for item in labelled if item["project"] == name}
+    missing = [network for network in parameters["networks"] if f"{name}_{network}" not in there]
+    if missing:
+        commands.start("pools", "docker", "info", "--format", "{{json .DefaultAddressPools}}")
+        commands.start("address ranges", "bash", "-c", RANGES)
     if networks:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
@@ -712,6 +743,14 @@ def examine(parameters: dict) -> dict:
         }
         for network in found
     }
+
+    result["pools"] = {"missing": missing, "free": len(missing)}
+    if missing and engine_version:
+        taken = read_ranges(ask("address ranges", "not found"))
+        # A rootless engine is on no network of the host.
+        routes = [] if mapped == "rootless" else read_routes(read_text(ROUTES))
+        pools = read_pools(commands.result("pools")[1].strip())
+        result["pools"]["free"] = free_ranges(pools, taken + routes, len(missing))
 
     published = read_published(commands.result("published")[1])
     for port in parameters["ports"]:

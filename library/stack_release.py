@@ -103,6 +103,7 @@ from ansible.module_utils.stack_releases import (  # noqa: E402
     section,
     splice,
 )
+from ansible.module_utils.stack_trial import KEYS  # noqa: E402
 
 FILE = "docker-compose.yml"
 # Of what is written: no secret.
@@ -113,6 +114,14 @@ CACHE_PASSES = 100
 
 class ReleaseError(Exception):
     """Nothing was changed; the text says why."""
+
+
+def judged(state: dict) -> dict[str, list[dict]]:
+    """Return for each tier the definitions by which load balancers judge replicas; an earlier release wrote one."""
+    return {
+        service: [{"health_host": "localhost", **found}] if isinstance(found, dict) else found
+        for service, found in state.get("tiers", {}).items()
+    }
 
 
 def docker(*argv: str) -> str:
@@ -175,7 +184,8 @@ def new_release(root: Path, index: list[dict], text: str) -> dict:
             service: {"name": name, "id": docker("image", "inspect", "--format", "{{.Id}}", name)}
             for service, name in names.items()
         },
-        "tiers": state.get("tiers", {}),
+        # What replicas of it are judged by; where there is a list, this comes first.
+        "tiers": {service: {key: found[0][key] for key in KEYS} for service, found in judged(state).items()},
         "mode": state.get("mode"),
     }
 
@@ -242,13 +252,18 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
             f" app_mode={before} instead."
         )
     for service in SERVICES:
-        for key, value in release["tiers"].get(service, {}).items():
-            present = state.get("tiers", {}).get(service, {}).get(key)
-            if present != value:
-                raise ReleaseError(
-                    f"{service}_{key}: release {release['number']} had {value!r} and the load balancer is set to"
-                    f" {present!r}; put the setting back and run playbooks/site.yml instead."
-                )
+        present = judged(state).get(service, [{}])
+        kept_by = release["tiers"].get(service, {})
+        differing = [
+            [(key, value, found.get(key)) for key, value in kept_by.items() if found.get(key) != value] for found in present
+        ]
+        # After a run that has failed the load balancer may still know the one of before.
+        if all(differing):
+            key, value, other = differing[0][0]
+            raise ReleaseError(
+                f"{service}_{key}: release {release['number']} had {value!r} and the load balancer is set to"
+                f" {other!r}; put the setting back and run playbooks/site.yml instead."
+            )
     text = splice(current, kept)
     for service in SERVICES:
         image = release["images"][service]

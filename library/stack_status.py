@@ -72,7 +72,7 @@ from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
-from ansible.module_utils.stack_haproxy import Counts, Server, ask, read_counts, read_servers  # noqa: E402
+from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
@@ -268,7 +268,7 @@ def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[st
         except OSError as error:
             problems.append(f"{service['balancer']} does not answer ({error}).")
             continue
-        servers = [server for server in read_servers(state) if server.address]
+        servers = by_address(read_servers(state))
         found[service["name"]] = Balancer(time.monotonic(), servers, read_counts(statistics))
     return found, problems
 

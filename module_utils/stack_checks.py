@@ -195,6 +195,14 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     for port in host["ports"]:
         if port["problem"]:
             problems.append(f"{port['setting']}: {port['problem']}.")
+    missing = host["pools"]["missing"]
+    if host["pools"]["free"] < len(missing):
+        problems.append(
+            f"network_subnets: the engine has {host['pools']['free']} address ranges left and the stack needs {len(missing)}"
+            f" ({', '.join(missing)}); give networks ranges of your own (network_subnets: {{{missing[0]}: 10.9.5.0/27}}),"
+            " remove networks that nothing uses (docker network prune), or enlarge default-address-pools in"
+            " /etc/docker/daemon.json and restart the engine."
+        )
     problems += check_mode(values, host)
     problems += check_mounts(values, host)
     # One that is started takes the passwords that it finds; one that runs knows the old ones alone.

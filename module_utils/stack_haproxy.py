@@ -21,6 +21,10 @@ MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
 STOPPED, RUNNING = 0, 2
 # Codes of a check that has passed.
 PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
+# The numbers with which the servers of a definition begin (stack_trial.py): more than lb_slots apart.
+FIRSTS = (1, 10001)
+# What a state file says of a check that has not been made yet: HCHK_STATUS_INI and CHK_RES_UNKNOWN of HAProxy's sources.
+UNCHECKED = {"srv_check_status": "1", "srv_check_result": "0"}
 # Bytes that an answer may have: some thousand servers with a line of statistics each.
 ANSWER_SIZE = 8 << 20
 # Characters of an answer that are shown to a person.
@@ -124,15 +128,17 @@ def servers_up(statistics: str, backend: str) -> int:
     )
 
 
-def servers_passing(statistics: str, backend: str) -> int:
-    """Return how many servers of a backend are up by a check of this very process, from an answer to ``show stat``.
+def addresses_passing(statistics: str, backend: str) -> set[str]:
+    """Return the addresses of a backend that are up by a check of this very process, from an answer to ``show stat``.
 
-    After a reload a server is up because it was, until the first check has come back.
+    After a reload a server is up because it was, until the first check has come back; ``save_state`` sees to it that the
+    check of the process before is not taken for one.
     """
     rows = [
         row for row in read_rows(statistics) if row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND")
     ]
-    return sum(row["status"].startswith("UP") and row["check_status"].lstrip("* ") in PASSED for row in rows)
+    passing = [row for row in rows if row["status"].startswith("UP") and row["check_status"].lstrip("* ") in PASSED]
+    return {(row.get("addr") or "").rpartition(":")[0] for row in passing}
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,33 @@ def read_servers(state: str) -> list[Server]:
     return servers
 
 
+def by_address(servers: list[Server]) -> list[Server]:
+    """Return one slot for each address: where there are two, because it is judged in two ways, one that is up."""
+    return list({server.address: server for server in sorted(servers, key=lambda item: item.up) if server.address}.values())
+
+
+def definitions_needed(servers: list[Server]) -> list[int]:
+    """Return the first numbers of the definitions by which the servers are up; one of them if it is enough."""
+    found: dict[int, set[str]] = {}
+    for server in servers:
+        if server.up:
+            found.setdefault(first_of(server.name), set()).add(server.address)
+    everything = set().union(*found.values())
+    enough = [first for first, addresses in sorted(found.items()) if addresses == everything]
+    return enough[:1] or sorted(found)
+
+
+def number(server: str) -> int:
+    """Return the number in the name of a server."""
+    digits = server.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def first_of(server: str) -> int:
+    """Return the first number of the definition that a server belongs to."""
+    return max((first for first in FIRSTS if first <= number(server)), default=FIRSTS[0])
+
+
 def read_sessions(statistics: str, backend: str) -> dict[str, int]:
     """Return how many requests each server of a backend is serving, from an answer to ``show stat``."""
     return {row["svname"]: int(row["scur"] or 0) for row in read_rows(statistics) if row["pxname"] == backend}
@@ -224,44 +257,63 @@ def read_checks(statistics: str, backend: str) -> dict[str, str]:
     return {row["svname"]: row["check_status"].lstrip("* ") for row in rows if row["pxname"] == backend}
 
 
-def refused_checks(statistics: str, backend: str, servers: set[str] | None = None) -> str:
-    """Return the status with which health checks are refused (``400``), from an answer to ``show stat``, or nothing.
+def failed_checks(statistics: str, backend: str, first: int = 0, servers: set[str] | None = None) -> list[tuple[str, str]]:
+    """Return code (``L7STS``) and status (``404``, or nothing) of each failed check, from an answer to ``show stat``.
 
     Args:
         statistics: the answer.
         backend: whose servers are looked at.
+        first: number of the definition that is looked at; 0: all.
         servers: some of them; None: all.
     """
+    found = []
     for row in read_rows(statistics):
         if row["pxname"] != backend or (servers is not None and row["svname"] not in servers):
             continue
-        if row["check_status"].lstrip("* ") == "L7STS" and re.fullmatch("4[0-9][0-9]", row.get("check_code") or ""):
-            return row["check_code"]
-    return ""
+        kind = row["check_status"].lstrip("* ")
+        if (first and first_of(row["svname"]) != first) or not re.fullmatch("L[467][A-Z]+", kind) or kind in PASSED:
+            continue
+        code = row.get("check_code") or ""
+        found.append((kind, code if re.fullmatch("[0-9]{3}", code) else ""))
+    return found
 
 
-def refused_advice(code: str, tier: str) -> str:
-    """Return what to do where a tier answers health checks with a status of ``refused_checks``."""
-    return (
-        f"health checks are answered with {code}: give {tier}_health_path a path that is open, and {tier}_health_host"
-        " a host that the application answers"
-    )
-
-
-def save_state(master: Path, port: int) -> None:
+def save_state(master: Path, definitions: list[dict]) -> None:
     """Write what the process behind a master socket knows of its servers, for the one that follows.
 
-    Servers on another port than ``port`` are left out: a port in the file would outdo that of the configuration.
+    What its checks have said is left out: the next process asks other things, perhaps. So are slots whose name has no such
+    address any more: another container may have got it, and two slots would contend for it.
+
+    Args:
+        master: its socket.
+        definitions: those that the next process knows, by ``first`` and ``port``. Servers on another port are left out: a
+            port in the file would outdo that of the configuration.
 
     Raises:
         OSError: nothing answers.
     """
     lines = ask(master, "@1 show servers state").splitlines()
     header = next((line for line in lines if line.startswith("# ")), "# srv_port").lstrip("# ").split()
-    if "srv_port" not in header:
+    if not {"srv_name", "srv_port"} <= set(header):
         raise AnswerError("the servers of the load balancer are not in HAProxy's form")
-    column = header.index("srv_port")
-    kept = [line for line in lines if len(fields := line.split()) < len(header) or fields[column] in (str(port), "srv_port")]
+    ports = {int(definition["first"]): str(definition["port"]) for definition in definitions}
+    kept, free = [], {first: first for first in ports}
+    for line in lines:
+        fields = line.split()
+        if line.startswith("#") or len(fields) < len(header):
+            kept.append(line)
+            continue
+        values = dict(zip(header, fields))
+        try:
+            away = int(values["srv_admin_state"]) & MAINTENANCE
+        except (KeyError, ValueError) as error:
+            raise AnswerError("the servers of the load balancer are not in HAProxy's form") from error
+        first = first_of(values["srv_name"])
+        if not away and values["srv_port"] == ports.get(first):
+            # One after the other: an empty slot before it would take its address with the first answer of the DNS.
+            values["srv_name"] = f"{values['srv_name'].rpartition('-')[0]}-{free[first]}"
+            free[first] += 1
+            kept.append(" ".join({**values, **{key: UNCHECKED[key] for key in UNCHECKED if key in values}}.values()))
     with opened(master.parent) as folder:
         put(folder, STATE, "\n".join(kept) + "\n")
 

@@ -409,6 +409,19 @@ def parse_duration(text: Any) -> int:
     return int(match[1]) * {"h": 3600, "m": 60, "s": 1}[match[2]]
 
 
+def milliseconds(text: Any) -> float:
+    """Return the milliseconds of a duration in HAProxy's notation (``500ms``, ``30s``; without a unit, milliseconds).
+
+    Raises:
+        ValueError: ``text`` is no such duration.
+    """
+    match = re.fullmatch(r"([0-9]+)(us|ms|s|m|h|d)?", str(text))
+    if not match:
+        raise ValueError(f"{text!r} is no duration")
+    units = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    return int(match[1]) * units[match[2] or "ms"]
+
+
 def parse_version(text: str) -> tuple[int, ...]:
     """Return the leading numbers of a version (``v2.26.1-4`` is ``(2, 26, 1)``)."""
     match = re.match(r"v?([0-9]+(?:\.[0-9]+)*)", text.strip())

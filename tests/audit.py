@@ -132,6 +132,7 @@ def shared(stack: Stack) -> Iterator[Check]:
             source = Path(mount["Source"])
             if mount["Type"] != "bind" or not mount["RW"] or stack.directory.resolve() not in source.parents:
                 continue
+            state = json.loads((stack.directory / "state.json").read_text(encoding="utf-8"))
             with tempfile.TemporaryDirectory(dir=stack.directory) as folder:
                 precious = Path(folder, "precious")
                 precious.write_text("root's", encoding="utf-8")
@@ -142,7 +143,7 @@ def shared(stack: Stack) -> Iterator[Check]:
                     stack.execute(service, "ln", "-sfn", str(precious), link)
                 try:
                     # What a reload and a replacement do.
-                    stack_haproxy.save_state(source / "master.sock", int(stack.settings[f"{tier}_port"]))
+                    stack_haproxy.save_state(source / "master.sock", state["tiers"][tier])
                     written = source / "state"
                     good = not written.is_symlink() and written.is_file()
                     yield good, f"the state of {service} is written to a file of its own, whatever link lies there"

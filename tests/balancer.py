@@ -15,6 +15,7 @@ import json
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 from collections import Counter
 
@@ -28,7 +29,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers with its own name and the request as JSON; a path may ask for something else.
 
     /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
-    /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets.
+    /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets;
+    /slow: a fifth of a second later.
     """
 
     protocol_version = "HTTP/1.1"
@@ -44,6 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(400)
             return
         name = socket.gethostname()
+        if path == "/slow":
+            time.sleep(0.2)
         if path == f"/drop/{name}":
             self.close_connection = True
             return

@@ -23,6 +23,7 @@ from ansible.module_utils.stack_failure import build_problem, seconds  # noqa: E
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
     as_text,
+    milliseconds,
     mount_source,
     parse_duration,
     parse_size,
@@ -30,6 +31,7 @@ from ansible.module_utils.stack_settings import (  # noqa: E402
     with_defaults,
 )
 from ansible.module_utils.stack_summary import changes, failed_requests  # noqa: E402
+from ansible.module_utils.stack_trial import check_definitions, check_field  # noqa: E402
 
 # Option of an internal network with which the engine itself keeps the host off its bridge.
 ISOLATED = "com.docker.network.bridge.gateway_mode_ipv4"
@@ -360,18 +362,9 @@ def self_signed_certificate(names: list[str], days: int = 825) -> dict[str, str]
     }
 
 
-def tier_gap(wanted: dict[str, Any], found: dict[str, Any] | None) -> str:
-    """Return why replicas cannot be replaced piece by piece, or nothing.
-
-    Args:
-        wanted: port, health_path and health_host of a tier.
-        found: the same of the last deployment, perhaps without what an earlier release did not know; None: there was none.
-    """
-    changed = [key for key in wanted if found and wanted[key] != found.get(key, wanted[key])]
-    if not changed:
-        return ""
-    what = " and the ".join(key.replace("_", " ") for key in changed)
-    return f"the {what} changed, and its load balancer knows one at a time"
+def with_before(balancers: list[dict[str, Any]], before: dict[str, str]) -> list[dict[str, Any]]:
+    """Return load balancers, each with the configuration that it goes back to."""
+    return [{**balancer, "before": before.get(balancer["name"], "")} for balancer in balancers]
 
 
 def become_reason(result: dict[str, Any]) -> str:
@@ -682,10 +675,13 @@ class FilterModule:
             "digest": digest,
             "duration_seconds": parse_duration,
             "memory_bytes": parse_size,
-            "tier_gap": tier_gap,
+            "check_definitions": check_definitions,
+            "check_field": check_field,
+            "milliseconds": milliseconds,
             "is_init": is_init,
             "become_reason": become_reason,
             "engine_refusal": engine_refusal,
+            "with_before": with_before,
             "image_details": read_images,
             "image_names": image_names,
             "image_candidates": image_candidates,

@@ -19,6 +19,8 @@ from pathlib import Path
 import balancer
 import pytest
 import stack_filters
+import stack_haproxy
+import stack_trial
 import yaml
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -197,7 +199,7 @@ def edges(rendered):
                 # So early that nothing else can ask for it.
                 script = "exec 3<>/dev/tcp/metrics.fe-lb/8405 && printf 'GET /latency HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3"
                 edge.timed = run("docker", "exec", f"{edge.name}-fe-lb-1", "bash", "-c", script).stdout
-            fronts = [f"{edge.name}_frontend,alias=fe" for edge in rendered.values()]
+            fronts = [f"{edge.name}_frontend,alias=fe,alias=frontend.fe" for edge in rendered.values()]
             everywhere = [f"{edge.name}_{network}" for edge in rendered.values() for network in SUBNETS[edge.label]]
             begun = [
                 pool.submit(start, "a", fronts, "serve"),
@@ -662,3 +664,83 @@ def test_websocket_passes(plain, scheme):
         for message in (b"one", b"two"):
             opened.sendall(message)
             assert answer.read(3) == message
+
+
+# Replacements in a configuration, and what the health checks of the servers then come to.
+TRIALS = {
+    "as it is": ({}, "Layer7 check passed 200"),
+    "host that is not served": ({" Host fe.example": " Host localhost"}, "Layer7 wrong status 400"),
+    "port that nobody listens on": ({" fe:8000 ": " fe:8001 "}, "Layer4 connection problem "),
+    "time that is too short": ({" uri /healthz ": " uri /slow ", "check 600ms": "check 20ms"}, "Layer7 timeout "),
+    "the same, and time enough": ({" uri /healthz ": " uri /slow "}, "Layer7 check passed 200"),
+}
+
+
+def try_checks(edge, text, firsts, seconds=6):
+    """Return what the health checks of a configuration of fe-lb come to for servers a and b, tried in its container."""
+    container = f"{edge.name}-fe-lb-1"
+    fronts = [json.loads(run("docker", "inspect", f"{NAME}-{name}").stdout)[0] for name in ("a", "b")]
+    there = {front["NetworkSettings"]["Networks"][f"{edge.name}_frontend"]["IPAddress"] for front in fronts}
+    checks = stack_trial.tried(container, stack_trial.trial_configuration(text, "fe"), firsts, there, seconds)
+    assert {check.address for check in checks} == there
+    return checks
+
+
+@pytest.mark.parametrize(("changes", "comes"), TRIALS.values(), ids=TRIALS)
+def test_new_checks_are_tried_from_the_place_of_the_balancer_that_serves_meanwhile(plain, changes, comes):
+    text = (plain.directory / "fe-lb/config/haproxy.cfg").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    before = run("docker", "top", f"{plain.name}-fe-lb-1").stdout.count("haproxy")
+    assert {f"{check.kind} {check.code}" for check in try_checks(plain, text, [1])} == {comes}
+    assert known(plain) == {"a", "b"}
+    # Nothing of the trial is left.
+    assert run("docker", "top", f"{plain.name}-fe-lb-1").stdout.count("haproxy") == before
+
+
+def test_replicas_of_two_kinds_are_judged_at_once_by_what_each_serves(plain):
+    """Whatever signs a path is made of, it is asked as it is written."""
+    query = "a=,b)('%25$HOME&[x]+{y}"
+    definitions = [
+        {"first": 10001, "port": 8000, "health_path": f"/own?{query}", "health_host": "new.example:8000"},
+        {"first": 1, "port": 8000, "health_path": "/healthz", "health_host": "localhost"},
+    ]
+    text = (plain.directory / "fe-lb/config/haproxy.cfg").read_text()
+    path, host = (stack_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
+    text = text.replace("uri /healthz", f"uri-lf {path}").replace("Host fe.example", f"Host {host}")
+    (line,) = re.findall("^ +server-template fe- 1-.*\n", text, re.MULTILINE)
+    text = text.replace(line, line + re.sub("fe- 1-[0-9]+ fe:", "fe- 10001-10400 frontend.fe:", line))
+    found = {first: {(check.passed, check.code) for check in try_checks(plain, text, [first])} for first in (1, 10001)}
+    assert found == {1: {(False, "400")}, 10001: {(True, "200")}}
+    assert requests_of("a", query)
+
+
+def test_reload_keeps_servers_behind_empty_slots(plain):
+    """As a change of all replicas at once leaves them; the first answer of the DNS must not move one of them."""
+    run_folder = plain.directory / "fe-lb/run"
+    (run_folder / "master.sock").chmod(0o666)
+
+    def slots():
+        servers = stack_haproxy.read_servers(stack_haproxy.ask(run_folder / "master.sock", "@1 show servers state fe"))
+        return {server.name: server.address for server in servers if server.up}
+
+    fronts = [f"{name}_frontend,alias=fe,alias=frontend.fe" for name in (f"{NAME}-plain", f"{NAME}-strict")]
+    try:
+        start("c", fronts, "serve")
+        wait_until(lambda: len(slots()) == 3, 20)
+        remove("a")
+        wait_until(lambda: len(slots()) == 2 and "fe-3" in slots(), 20)
+        before = set(slots().values())
+        stack_haproxy.save_state(run_folder / "master.sock", [{"first": 1, "port": 8000}])
+        assert "Success=1" in stack_haproxy.ask(run_folder / "master.sock", "reload", timeout=60)
+        stack_haproxy.drop_state(run_folder / "master.sock")
+        # Until the new process has asked the DNS some times.
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            assert set(slots().values()) == before
+            time.sleep(0.02)
+    finally:
+        remove("a", "c")
+        start("a", fronts, "serve")
+        wait_until(lambda: known(plain) == {"a", "b"}, 20)

@@ -138,6 +138,7 @@ def test_tags_choose_parts_of_a_run():
     written = {
         "compose : Make the folders that are mounted",
         "compose : Make the files that are mounted over",
+        "compose : Try on the running replicas how they will be judged",
         "compose : Write what differs, once all of it is valid",
     }
     assert {name for name in config - images if name.startswith("compose : ")} == written

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import stack_filters
 import stack_release
 import stack_releases
 import yaml
@@ -64,14 +63,6 @@ def test_what_is_rendered_is_known_to_be_kept_or_not(tmp_path, first, second):
     assert not stack_releases.is_saved(tmp_path)
 
 
-def test_change_that_a_load_balancer_cannot_bridge_is_named():
-    wanted = {"port": 9000, "health_path": "/"}
-    assert stack_filters.tier_gap(wanted, None) == ""
-    assert stack_filters.tier_gap(wanted, dict(wanted)) == ""
-    assert stack_filters.tier_gap(wanted, {"port": 8000, "health_path": "/"}).startswith("the port changed")
-    assert "the port and the health path" in stack_filters.tier_gap(wanted, {"port": 8000, "health_path": ""})
-
-
 class Stack:
     """A stack whose releases are kept in a folder, of rendered Compose files and images that an engine has."""
 
@@ -79,7 +70,8 @@ class Stack:
         self.root, self.text, self.images = folder, text, {}
         monkeypatch.setattr(stack_release, "docker", self.docker)
         self.mode = "production"
-        self.tiers = {"fe": {"port": 8000}, "be": {"port": 8000}}
+        definition = {"port": 8000, "health_path": "/", "health_host": "localhost"}
+        self.tiers = {"fe": [{**definition, "first": 1}], "be": [{**definition, "first": 1}]}
 
     def docker(self, *argv):
         """Say which image a name or an id means, if there is one."""
@@ -178,7 +170,7 @@ def test_release_whose_image_is_gone_is_refused_and_one_whose_name_means_another
 
 def test_release_of_another_port_is_refused(stack):
     stack.deploy("one")
-    stack.tiers["fe"]["port"] = 9000
+    stack.tiers["fe"][0]["port"] = 9000
     stack.deploy("two")
     with pytest.raises(stack_release.ReleaseError, match="fe_port: release 1 had 8000 and the load balancer is set to 9000"):
         stack.back()
@@ -205,6 +197,17 @@ def test_release_of_another_mode_is_refused(stack, before, now, refused):
     with pytest.raises(stack_release.ReleaseError, match=f"app_mode: release 1 was for {before} and the stack is for {now}"):
         stack.back()
     assert stack.file.read_text() == text
+
+
+def test_after_a_failed_change_of_the_checks_the_release_before_comes_back(stack):
+    """The load balancer still knows how its replicas are judged; an earlier version of the project wrote one definition."""
+    earlier = {"port": 8000, "health_path": "/"}
+    stack.tiers = {"fe": earlier, "be": earlier}
+    text = stack.deploy("one")
+    known = {**earlier, "health_host": "localhost", "first": 1}
+    stack.tiers = {"fe": [{**known, "health_path": "/nope", "first": 10001}, known], "be": [known]}
+    stack.render("two")
+    assert (stack.back(), stack.file.read_text()) == (1, text)
 
 
 # What development changes of front end and back end; of nothing else anything.

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import compose_rollout
-import haproxy_converge
 import pytest
 import stack_compose
 import stack_haproxy
@@ -121,24 +120,44 @@ COLUMNS = "# pxname,svname,check_status,check_code\n"
 
 
 @pytest.mark.parametrize(
-    ("row", "code"),
+    ("row", "found"),
     [
-        ("fe,fe-1,L7STS,400", "400"),
-        ("fe,fe-1,* L7STS,403", "403"),
-        ("fe,fe-1,L7STS,500", ""),
-        ("fe,fe-1,L7OK,200", ""),
-        ("fe,fe-1,L4CON,", ""),
-        ("fe,fe-2,L7STS,400", ""),
-        ("be,fe-1,L7STS,400", ""),
+        ("fe,fe-1,L7STS,400", [("L7STS", "400")]),
+        ("fe,fe-1,* L7STS,503", [("L7STS", "503")]),
+        ("fe,fe-1,L4CON,", [("L4CON", "")]),
+        ("fe,fe-1,L7TOUT,0", [("L7TOUT", "")]),
+        ("fe,fe-1,L7OK,200", []),
+        ("fe,fe-1,INI,", []),
+        ("fe,fe-2,L7STS,400", []),
+        ("be,fe-1,L7STS,400", []),
     ],
 )
-def test_check_that_is_refused_is_told_from_one_that_fails(row, code):
-    assert stack_haproxy.refused_checks(COLUMNS + row, "fe", {"fe-1"}) == code
+def test_failed_check_is_found_with_what_it_was_answered(row, found):
+    assert stack_haproxy.failed_checks(COLUMNS + row, "fe", 1, {"fe-1"}) == found
+    # By another definition nobody has failed.
+    assert stack_haproxy.failed_checks(COLUMNS + row, "fe", 10001) == []
 
 
-def test_refused_check_names_the_settings():
-    said = stack_haproxy.refused_advice("400", "be")
-    assert all(part in said for part in ("400", "be_health_path", "be_health_host"))
+@pytest.mark.parametrize(("first", "admitted"), [(1, False), (10001, True), (0, True)])
+def test_new_container_is_admitted_by_the_definition_that_is_wanted(tmp_path, first, admitted):
+    """Whatever it answers to the one of before: the load balancer will know that one no longer."""
+    stack = compose_rollout.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
+    state = (
+        "1\n# srv_name srv_addr srv_op_state srv_admin_state\nfe-1 10.0.0.2 0 0\nfe-10001 10.0.0.2 2 0\nfe-10002 - 0 32\n"
+    )
+    stack.ask = lambda *_: state
+    service = {"name": "fe", "replicas": 1, "batch": "1", "first": first, "load_balancers": [{"name": "fe-lb"}], "memory": 0}
+    rollout = compose_rollout.Rollout(stack, service, {}, 1, print)
+    container = Engine.container("new", 1, "running")
+    container.addresses = {"10.0.0.2"}
+    assert rollout.serving(container)
+    assert rollout.admitted(container, service["load_balancers"]) is admitted
+    # Room counts where new ones are judged.
+    if first == 1:
+        with pytest.raises(compose_rollout.RolloutError, match="0 free slots"):
+            rollout.check_room(1)
+    else:
+        rollout.check_room(1)
 
 
 class Engine(compose_rollout.Stack):
@@ -224,7 +243,7 @@ class Engine(compose_rollout.Stack):
 def test_load_balancer_that_does_not_come_up_gives_its_place_back(tmp_path, monkeypatch, breaks, said):
     monkeypatch.setattr(compose_rollout, "save_state", lambda *_: None)
     engine = Engine(tmp_path, breaks)
-    other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "port": 8000}
+    other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "definitions": [{"first": 1, "port": 8000}]}
     with pytest.raises(compose_rollout.RolloutError, match=re.escape(said)):
         compose_rollout.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
     assert [(key, item.status) for key, item in engine.there.items()] == [("old", "running")]
@@ -234,7 +253,7 @@ def test_load_balancer_serves_until_the_new_one_is_made_and_what_it_publishes_is
     monkeypatch.setattr(compose_rollout, "save_state", lambda *_: None)
     engine = Engine(tmp_path)
     engine.there["left"] = engine.container("left", 2, "created")
-    other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "port": 8000}
+    other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "definitions": [{"first": 1, "port": 8000}]}
     compose_rollout.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
     assert engine.told == [
         ("publish", ["old"]),
@@ -249,39 +268,17 @@ def test_load_balancer_serves_until_the_new_one_is_made_and_what_it_publishes_is
 @pytest.mark.parametrize(
     ("row", "passing"),
     [
-        ("fe,fe-1,UP,L7OK", 1),
-        ("fe,fe-1,UP,* L7OK", 1),
-        ("fe,fe-1,UP,L4OK", 1),
-        ("fe,fe-1,UP 1/2,L7STS", 0),
-        ("fe,fe-1,UP,INI", 0),
-        ("fe,fe-1,DOWN,L7OK", 0),
-        ("fe,BACKEND,UP,", 0),
-        ("be,be-1,UP,L7OK", 0),
+        ("fe,fe-1,UP,L7OK", {"10.0.0.2"}),
+        ("fe,fe-1,UP,* L7OK", {"10.0.0.2"}),
+        ("fe,fe-1,UP,L4OK", {"10.0.0.2"}),
+        ("fe,fe-1,UP 1/2,L7STS", set()),
+        ("fe,fe-1,UP,INI", set()),
+        ("fe,fe-1,DOWN,L7OK", set()),
+        ("fe,BACKEND,UP,", set()),
+        ("be,be-1,UP,L7OK", set()),
     ],
 )
 def test_server_is_in_rotation_when_this_process_has_checked_it(row, passing):
-    assert stack_haproxy.servers_passing("# pxname,svname,status,check_status\n" + row, "fe") == passing
-
-
-@pytest.mark.parametrize(("answer", "refused"), [("400", True), ("404", True), ("200", False), ("503", False), ("", False)])
-def test_reload_that_would_take_every_server_out_is_refused(tmp_path, monkeypatch, answer, refused):
-    orders = []
-    balancer = {"name": "be-lb", "socket": "s", "version": "beef", "backend": "be", "servers": 1, "port": 9000}
-    balancer |= {"health_path": "/nowhere", "health_host": "shop.example"}
-    states = STATE.replace("3 fe", "3 be")
-    monkeypatch.setattr(haproxy_converge, "ask", lambda _, command: "description: 01d\n" if "info" in command else states)
-    monkeypatch.setattr(haproxy_converge, "reload_process", lambda *_: orders.append("reload"))
-
-    def execute(argv, **_):
-        assert argv[:3] == ["docker", "exec", "web-be-lb-1"]
-        assert argv[-4:] == ["10.0.0.2", "9000", "/nowhere", "shop.example"]
-        return subprocess.CompletedProcess(argv, 0, f"{answer}\n", "")
-
-    monkeypatch.setattr(haproxy_converge.subprocess, "run", execute)
-    parameters = {"project": "web", "path": str(tmp_path), "timeout": 1, "rotation": False, "load_balancers": [balancer]}
-    if refused:
-        with pytest.raises(haproxy_converge.ConvergeError, match=r"be-lb keeps the configuration .* be_health_host"):
-            haproxy_converge.converge(parameters, False)
-    else:
-        haproxy_converge.converge(parameters, False)
-    assert orders == ([] if refused else ["reload"])
+    # Judged in two ways it is one all the same.
+    twice = f"{row},10.0.0.2:8000\n{row.replace('-1,', '-10001,')},10.0.0.2:9000\n"
+    assert stack_haproxy.addresses_passing("# pxname,svname,status,check_status,addr\n" + twice, "fe") == passing

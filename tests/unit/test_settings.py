@@ -214,7 +214,13 @@ def test_schedule_needs_somebody_who_keeps_it():
     }
     host |= {"mounts": [], "missing": [], "containers": [], "secrets_complete": True, "scheduler": "", "mapping": ""}
     host |= {"developer": {}, "docker_socket": "/var/run/docker.sock", "stack_dir": "/srv", "uid": 0}
-    host |= {"folder_problems": [], "engine": "unix:///var/run/docker.sock", "strangers": [], "foreign": []}
+    host |= {
+        "folder_problems": [],
+        "engine": "unix:///var/run/docker.sock",
+        "strangers": [],
+        "foreign": [],
+        "pools": {"missing": [], "free": 0},
+    }
     minimum = {"engine": (25,), "compose": (2, 26)}
     (problem,) = checks.check_host(values, host, minimum)
     assert "backup_schedule" in problem

@@ -108,7 +108,7 @@ def test_state_is_written_through_no_link(tmp_path, serve, name, target):
         precious.mkdir()
     for link in ("state", ".state.new") if name == "both" else (name,):
         (tmp_path / link).symlink_to(precious)
-    stack_haproxy.save_state(path, 8000)
+    stack_haproxy.save_state(path, [{"first": 1, "port": 8000}])
     if target == "file":
         assert precious.read_text() == "root's"
         assert stat.S_IMODE(precious.stat().st_mode) == 0o600

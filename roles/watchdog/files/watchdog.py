@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from stack_environment import clean_environment
-from stack_haproxy import STOPPED, ask, read_checks, read_servers
+from stack_haproxy import STOPPED, ask, by_address, read_checks, read_servers
 from stack_history import tell
 from stack_lock import LockError, held, holder, pauses
 from stack_process import family
@@ -80,9 +80,8 @@ class Watchdog:
             OSError: the load balancer does not answer.
         """
         now = time.monotonic()
-        servers = [
-            server for server in read_servers(ask(socket, f"@1 show servers state {name}", timeout=2)) if server.address
-        ]
+        # One that passes by any of the definitions that the load balancer knows is well.
+        servers = by_address(read_servers(ask(socket, f"@1 show servers state {name}", timeout=2)))
         up = {server.address for server in servers if server.up}
         self.served[name] = (self.served[name] | up) & {server.address for server in servers}
         down = [server for server in servers if server.operation == STOPPED and not server.draining]

@@ -7,6 +7,7 @@ import io
 import socket
 import time
 import urllib.parse
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import requests
@@ -96,14 +97,15 @@ def addresses(url: str) -> list[str]:
     return [f"{parts.scheme}://{address}:{port}" for address, port in sorted({item[4] for item in found})]
 
 
-def merged(servers: list[Server]) -> Server:
-    """Return what several load balancers say of one replica: in rotation if it is with all of them."""
-    # The one that sends it nothing has the reason.
-    first = min(servers, key=lambda server: server.up)
+def merged(servers: list[Server], enough: Callable[[Iterable[bool]], bool]) -> Server:
+    """Return what is said of one replica in several places; it is in rotation if ``enough`` of them (any, all) say so."""
+    up = enough(server.up for server in servers)
+    # If it is out, one that sends it nothing has the reason; if it is in, one that says so has none.
+    first = next(server for server in servers if server.up == up)
     return Server(
         first.balancer,
         first.address,
-        all(server.up for server in servers),
+        up,
         sum(server.requests for server in servers),
         sum(server.errors for server in servers),
         max(server.response_time for server in servers),
@@ -123,6 +125,10 @@ def ask(balancer: str, url: str) -> list[Server]:
     for each in addresses(url):
         answer = requests.get(f"{each}/;csv;no-maint", timeout=TIMEOUT)
         answer.raise_for_status()
+        slots: dict[str, list[Server]] = {}
         for server in read_servers(balancer, answer.text):
-            found.setdefault(server.address, []).append(server)
-    return [merged(servers) for servers in found.values()]
+            slots.setdefault(server.address, []).append(server)
+        # During a change one load balancer may judge a replica in two ways; one that it passes is enough.
+        for address, servers in slots.items():
+            found.setdefault(address, []).append(merged(servers, any))
+    return [merged(servers, all) for servers in found.values()]
