@@ -209,12 +209,15 @@ def test_several_load_balancers_of_a_tier_are_asked_together(monkeypatch):
 
 def test_replica_that_is_judged_in_two_ways_serves_if_it_passes_one_of_them(monkeypatch):
     text = f"{CSV}fe,fe-10001,UP,7,0,0,0,1,2,10.0.0.3:9000\nfe,fe-10002,DOWN,0,0,0,0,1,2,10.0.0.2:9000\n"
+    text += "fe,fe-10003,DOWN,0,0,0,0,1,2,10.0.0.4:9000\n"
     monkeypatch.setattr(
         balancers.requests, "get", lambda *_, **__: SimpleNamespace(text=text, raise_for_status=lambda: None)
     )
     monkeypatch.setattr(balancers.socket, "getaddrinfo", lambda *_: [(0, 0, 0, "", ("10.0.0.8", 8405))])
     found = {server.address: server for server in balancers.ask("fe-lb", "http://metrics.fe-lb:8405")}
     assert [found[address].up for address in ("10.0.0.2", "10.0.0.3", "10.0.0.4")] == [True, True, False]
+    # One that serves has no reason not to.
+    assert [bool(found[address].reason) for address in ("10.0.0.2", "10.0.0.3", "10.0.0.4")] == [False, False, True]
     assert found["10.0.0.3"].requests == 12
 
 

@@ -299,6 +299,24 @@ def test_configuration_that_loses_servers_goes_back_by_itself(balancer, action, 
     assert balancer.orders == orders
 
 
+def test_container_that_stays_away_ends_the_wait_with_its_own_reason(balancer, monkeypatch):
+    state = {"OOMKilled": True, "Running": False, "ExitCode": 137}
+    killed = {"Id": "c1", "State": state, "RestartCount": 3, "HostConfig": {"Memory": 2**28}}
+    monkeypatch.setattr(haproxy_converge, "containers_of", lambda *_: [killed])
+    balancer.runs, balancer.loses, balancer.parameters["timeout"] = "bbbb", True, 600
+    words = r"0 servers of fe in rotation instead of 2: a container of fe was killed for memory \(fe_limits.memory is 256M"
+    with pytest.raises(haproxy_converge.ConvergeError, match=words):
+        balancer.do("wait")
+
+
+def test_what_a_process_has_counted_that_a_reload_ends_is_returned(balancer, monkeypatch):
+    counts = {"aaaa": {"requests": 7, "failed": 1}, "bbbb": {"requests": 2, "failed": 0}}
+    monkeypatch.setattr(haproxy_converge, "frontend_counts", lambda _: counts[balancer.runs])
+    balancer.file.write_text("    description bbbb\n")
+    result = balancer.do("wait")
+    assert (result["ended"], result["requests"]) == ([{"fe-lb": counts["aaaa"]}], {"fe-lb": counts["bbbb"]})
+
+
 def test_next_process_takes_over_servers_and_no_check(tmp_path, monkeypatch):
     """Only on the port of their definition, and no slot whose name has no such address any more.
 
