@@ -175,7 +175,7 @@ class Swarm(Stack):
         return Swarm(path)
 
     def kill(self, *machines: str) -> None:
-        """Switch machines off as a power cut does: nothing of them says good-bye to anybody, as processes do that are killed."""
+        """Switch machines off as a power cut does: no process closes a connection, as it would if it were killed."""
         names = [f"{self.name}-{machine}" for machine in machines]
         for process in run("docker", "inspect", "--format={{.State.Pid}}", *names).stdout.split():
             run("nsenter", f"--target={process}", "--net", "ip", "link", "set", "dev", "eth0", "down")
