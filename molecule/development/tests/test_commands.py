@@ -10,9 +10,9 @@ import threading
 import time
 
 import pytest
-from ansible.module_utils.stack_haproxy import ask
 from developer import ROOT, Developer, as_root, developers
 from stack import wait_until
+from stack_haproxy import ask
 
 
 @pytest.fixture(scope="module")

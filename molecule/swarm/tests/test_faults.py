@@ -17,13 +17,13 @@ def show(window, capsys):
 
 
 def slow(swarm):
-    """Return what load balancers have logged of requests that took longer than three seconds, for a message."""
+    """Return what load balancers have logged of requests that failed or took longer than three seconds, for a message."""
     found = []
     for service in ("fe-lb", "be-lb"):
         command = ("timeout", "20", "docker", "service", "logs", "--raw", "--tail", "3000", f"{swarm.name}_{service}")
         lines = swarm.on(swarm.manager(), *command, check=False).stdout.splitlines()
-        late = re.compile('"total_ms":"?([3-9][0-9]{3}|[0-9]{5})')
-        found += [f"{service}: {line}" for line in lines if late.search(line)]
+        wrong = re.compile('"total_ms":"?([3-9][0-9]{3}|[0-9]{5})|"status":"?5')
+        found += [f"{service}: {line}" for line in lines if wrong.search(line)]
     return "\n".join(found)
 
 
