@@ -89,7 +89,12 @@ def test_network_is_counted_by_interface(stack, metric):
 def test_replicas_are_in_rotation_and_their_requests_counted(stack):
     names = {c["Name"].lstrip("/") for tier in ("fe", "be") for c in stack.containers(tier)}
     assert stack.values("container_in_rotation") == dict.fromkeys(names, 1)
-    assert stack.values("container:requests:rate > 0").keys() == names
+
+    def counted():
+        stack.request()
+        return stack.values("container:requests:rate > 0").keys() == names
+
+    wait_until(counted, 60)
 
 
 def test_latency_is_counted_in_classes(stack):
