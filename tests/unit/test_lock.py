@@ -113,7 +113,9 @@ if not os.fork():
 os.wait()
 if not os.fork():
     os.setsid()
-    (folder / "worker").write_text(str(os.getpid()))
+    # Under its name once it is whole.
+    (folder / "written").write_text(str(os.getpid()))
+    (folder / "written").rename(folder / "worker")
     time.sleep(60)
     os._exit(0)
 (folder / "main").write_text("")
