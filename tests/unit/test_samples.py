@@ -245,6 +245,40 @@ def test_front_end_repeats_what_changes_nothing_where_a_connection_ends_without_
     assert answer.status_code == status
 
 
+SENDING = """
+import asyncio, sys, httpx
+from app.main import send
+class BackEnd:
+    said = sys.argv[2].split()
+    async def request(self, method, path):
+        word = self.said.pop(0)
+        if word == "answer":
+            return word
+        raise getattr(httpx, word)("")
+try:
+    print(asyncio.run(send(BackEnd(), sys.argv[1], "/")), len(BackEnd.said))
+except httpx.HTTPError as error:
+    print(type(error).__name__, len(BackEnd.said))
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "said", "outcome"),
+    [
+        ("GET", "ReadTimeout answer", "answer 0"),
+        # Back ends that are all slow are not given more to do.
+        ("GET", "ReadTimeout ReadTimeout answer", "ReadTimeout 1"),
+        ("GET", "ReadError ReadTimeout answer", "answer 0"),
+        ("GET", "ReadError ReadError ReadError answer", "ReadError 1"),
+        ("POST", "ReadTimeout answer", "ReadTimeout 1"),
+        ("POST", "ReadError answer", "ReadError 1"),
+    ],
+)
+def test_front_end_asks_another_back_end_once_where_one_is_silent(method, said, outcome):
+    command = (sys.executable, "-B", "-c", SENDING, method, said)
+    assert run(*command, cwd=PROJECT / "data/fe").stdout.strip() == outcome
+
+
 @pytest.mark.parametrize(("body", "status"), [(b"[1, 2]", 502), (b"no JSON", 503)])
 def test_front_end_survives_a_back_end_that_talks_nonsense_and_passes_headers_on(body, status):
     seen = []

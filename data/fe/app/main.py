@@ -7,7 +7,7 @@ does not depend on the back end.
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,20 @@ class Answer:
 
 
 async def send(backend: httpx.AsyncClient, method: str, path: str, **arguments: Any) -> httpx.Response:
-    """Send a request; one that changes nothing goes to another back end where its connection fails before the answer."""
+    """Send a request; one that changes nothing goes to another back end where its connection fails before the answer.
+
+    So it does, once, where there is no answer in time: what was to give it may be on a machine that is lost.
+    """
+    silent = False
     for _ in range(TRIES - 1 if method == "GET" else 0):
-        with suppress(*CONNECTION_FAILED):
+        try:
             return await backend.request(method, path, **arguments)
+        except CONNECTION_FAILED:
+            continue
+        except httpx.ReadTimeout:
+            if silent:
+                raise
+            silent = True
     return await backend.request(method, path, **arguments)
 
 
