@@ -402,7 +402,7 @@ def with_logs(text="2026-01-02T03:04:05Z x", error=None):
 
     found = {"Id": "f" * 64, "Config": {"Env": None}}
     return SimpleNamespace(
-        find=lambda name: found if name == "web-fe-1" else None, logs=read, named=lambda _: ["web-fe-1"]
+        find=lambda name: found if name == "web-fe-1" else None, logs=read, running=lambda _: [found["Id"]]
     ), asked
 
 
@@ -437,7 +437,7 @@ def test_own_containers_alone_are_found(monkeypatch):
     asked = engine.Engine("http://engine", "web")
     assert asked.find("web-fe-1") == {"Id": "1"}
     assert asked.find("web-fe") is asked.find("") is None
-    assert (asked.named("fe"), asked.named("be")) == (["web-fe-1"], [])
+    assert (asked.running("fe"), asked.running("be")) == (["1"], [])
 
 
 def allowed():

@@ -119,15 +119,15 @@ class Engine:
         found = next((item for item in listed if f"/{name}" in item["Names"]), None)
         return self._client.inspect_container(found["Id"]) if found else None
 
-    def named(self, service: str) -> list[str]:
-        """Return the names of the containers of a service that run.
+    def running(self, service: str) -> list[str]:
+        """Return the ids of the containers of a service that run.
 
         Raises:
             docker.errors.APIError, requests.RequestException: the engine cannot be asked.
         """
         listed = self._client.containers(filters=self._filters)
         wanted = self._prefix + service
-        return [item["Names"][0].lstrip("/") for item in listed if item["Labels"].get(self._service) == wanted]
+        return [item["Id"] for item in listed if item["Labels"].get(self._service) == wanted]
 
     def logs(self, identity: str, lines: int, since: int | None = None) -> str:
         """Return the end of what a container has written, each line with its time before it.

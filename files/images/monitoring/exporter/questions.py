@@ -78,7 +78,6 @@ class Questions:
     def requests(self, _: dict[str, str]) -> Answer:
         """Answer the requests of the last minutes by path, as the edge has written them down."""
         begin, rows = int(time.time()) - logs.RECENT, []
-        for name in self._engine.named("fe-lb"):
-            if found := self._engine.find(name):
-                rows += logs.by_path(self._engine.logs(found["Id"], logs.REQUESTS, begin))
+        for identity in self._engine.running("fe-lb"):
+            rows += logs.by_path(self._engine.logs(identity, logs.REQUESTS, begin))
         return "200 OK", {"requests": rows}
