@@ -325,8 +325,8 @@ from ansible.module_utils.stack_folder import folder_problem, read_record  # noq
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     ask,
     definitions_needed,
-    read_counts,
     read_servers,
+    requests_of,
     servers_up,
     version,
 )
@@ -334,7 +334,8 @@ from ansible.module_utils.stack_lock import claim, holder, running  # noqa: E402
 from ansible.module_utils.stack_pools import free_ranges, read_pools, read_ranges, read_routes  # noqa: E402
 from ansible.module_utils.stack_ports import port_problem  # noqa: E402
 from ansible.module_utils.stack_releases import is_saved, read_index  # noqa: E402
-from ansible.module_utils.stack_systemd import available, lingers, scheduler, user  # noqa: E402
+from ansible.module_utils.stack_run import user  # noqa: E402
+from ansible.module_utils.stack_systemd import available, lingers, scheduler  # noqa: E402
 
 # The kernel's word on SELinux (selinuxfs).
 ENFORCES = Path("/sys/fs/selinux/enforce")
@@ -406,12 +407,11 @@ def balancer_state(socket_path: Path, backend: str) -> dict:
     try:
         # Statistics are asked of the worker, whose number is 1 counted from the newest.
         statistics = ask(socket_path, "@1 show stat", timeout=2)
-        counts = read_counts(statistics).get("FRONTEND")
         return {
             "version": version(ask(socket_path, "@1 show info", timeout=2)),
             "up": servers_up(statistics, backend),
             "needed": definitions_needed(read_servers(ask(socket_path, f"@1 show servers state {backend}", timeout=2))),
-            "requests": {"requests": counts.requests, "failed": counts.failed} if counts else {},
+            "requests": requests_of(statistics),
         }
     except OSError:
         return {"version": "", "up": 0, "needed": [], "requests": {}}

@@ -245,9 +245,14 @@ def read_counts(statistics: str) -> dict[str, Counts]:
 def frontend_counts(master: Path, timeout: float = 10) -> dict[str, int]:
     """Return ``requests`` and ``failed`` ones of the application since a process has started; nothing if none answers."""
     try:
-        counts = read_counts(ask(master, "@1 show stat", timeout)).get("FRONTEND")
+        return requests_of(ask(master, "@1 show stat", timeout))
     except OSError:
         return {}
+
+
+def requests_of(statistics: str) -> dict[str, int]:
+    """Return ``requests`` and ``failed`` ones of the application, from an answer to ``show stat``; or nothing."""
+    counts = read_counts(statistics).get("FRONTEND")
     return {"requests": counts.requests, "failed": counts.failed} if counts else {}
 
 

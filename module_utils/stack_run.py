@@ -21,6 +21,14 @@ RENEWAL = 10.0
 LOOK = 0.2
 
 
+def user() -> str:
+    """Return the name of this user, or the number of one that has none."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def describe(main: int, doing: str, containers: bool) -> dict:
     """Return what ``stack_lock.claim`` has to know of a run.
 
@@ -29,16 +37,12 @@ def describe(main: int, doing: str, containers: bool) -> dict:
         doing: what it runs, for a person.
         containers: whether it changes containers.
     """
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
     machine = socket.gethostname()
     return {
         "id": f"{machine} {main} {_started(main)}",
         "doing": doing,
         "process": main,
-        "user": user,
+        "user": user(),
         "machine": machine,
         "since": time.time(),
         "containers": containers,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import subprocess
 from pathlib import Path
+
+from ansible.module_utils.stack_run import user
 
 # Ask logind about a user, and let that user's units run without a login; the name follows. Nobody is asked for a password.
 SHOW = ("loginctl", "show-user", "--property=Linger", "--value")
@@ -84,14 +85,6 @@ def remove(names: list[str], stopped: list[str]) -> None:
         (folder() / name).unlink()
     if present:
         call("daemon-reload")
-
-
-def user() -> str:
-    """Return the name of this user."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def lingers() -> bool:
