@@ -55,6 +55,18 @@ class Sources:
         return self._scalars[path]
 
 
+def _compose(text: str) -> yaml.Node | None:
+    """Return the root of a YAML text, as Ansible reads it.
+
+    Raises:
+        yaml.YAMLError: it is none.
+    """
+    with contextlib.suppress(ValueError):
+        # JSON is taken first, which may have tabs.
+        text = json.dumps(json.loads(text))
+    return yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def yaml_problem(name: str, text: str, mapping: bool = False) -> str:
     """Return why a text is no YAML, with name and line; nothing if it is.
 
@@ -63,11 +75,8 @@ def yaml_problem(name: str, text: str, mapping: bool = False) -> str:
         text: to read.
         mapping: whether it has to be a dictionary.
     """
-    with contextlib.suppress(ValueError):
-        # Ansible takes JSON first, which may have tabs.
-        text = json.dumps(json.loads(text))
     try:
-        root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root = _compose(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         begun = error.context_mark
@@ -103,11 +112,8 @@ def _same(text: str, value: Any) -> bool:
 def _scalars(text: str) -> dict[tuple[int, int], str]:
     """Return the unquoted scalars of a YAML text by line and column, from 1; those of keys have their value under -line."""
     found: dict[tuple[int, int], str] = {}
-    with contextlib.suppress(ValueError):
-        # Ansible takes JSON first, which may have tabs.
-        text = json.dumps(json.loads(text))
     try:
-        root = yaml.compose(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        root = _compose(text)
     except yaml.YAMLError:
         return found
     seen, rest = set(), [root]
