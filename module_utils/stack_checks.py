@@ -24,6 +24,7 @@ from ansible.module_utils.stack_settings import (
     dns_capacity,
     known_names,
     memory_needed,
+    milliseconds,
     monitoring_ports,
     networks_of,
     parse_size,
@@ -400,7 +401,9 @@ def check_load_balancers(values: dict) -> list[str]:
     timeouts = values.get("lb_timeouts") or {}
     problems = _keys("lb_timeouts", timeouts, TIMEOUTS, "timeout")
     for key in [key for key in TIMEOUTS if key in timeouts]:
-        if not re.fullmatch(r"[0-9]+(?:us|ms|s|m|h|d)?", str(timeouts[key])):
+        try:
+            milliseconds(timeouts[key])
+        except ValueError:
             problems.append(f"lb_timeouts.{key}: {timeouts[key]!r} is no duration; write it like 500ms or 30s.")
     problems += _check_edge(values)
     problems += _between(values, "lb_slots", 2, 4000, "servers")
