@@ -142,7 +142,7 @@ def read_settings(project: Path) -> dict[str, Setting]:
 def networks_of(project: Path) -> list[str]:
     """Return the name of each network that a deployment may have."""
     wiring = _read_yaml(project / "group_vars/all/network.yml", True)
-    return [*wiring["_network_application"], *wiring["_network_monitoring"], "alerts", "db-proxy"]
+    return [name for value in wiring.values() if isinstance(value, dict) for name in value]
 
 
 def volumes_of(project: Path) -> list[str]:
