@@ -72,10 +72,6 @@ EARLIER = (
 SPARED = "secrets/backup/"
 
 
-class FolderError(Exception):
-    """Nothing was changed; the text says whose the folder is."""
-
-
 def read_bytes(path: Path, limit: int = 1 << 24) -> bytes:
     """Return the beginning of a regular file, at most ``limit`` bytes; links are not followed.
 

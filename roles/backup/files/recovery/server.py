@@ -54,9 +54,6 @@ def name(*parts: str) -> str:
     return ".".join("`" + part.replace("`", "``") + "`" for part in parts)
 
 
-THROW_AWAY_CLIENT = ("mysql", "--defaults-file=/tmp/client.cnf")
-
-
 class Server:
     """Something that answers SQL."""
 
