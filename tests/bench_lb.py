@@ -59,7 +59,7 @@ def cores() -> tuple[str, str]:
 
 def certificate(folder: Path, name: str = "lb") -> None:
     """Write a self-signed certificate for a name and its key."""
-    specification = importlib.util.spec_from_file_location("stack_filters", PROJECT / "plugins/filter/stack.py")
+    specification = importlib.util.spec_from_file_location("certificates", PROJECT / "plugins/filter/certificates.py")
     filters = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(filters)
     pair = filters.self_signed_certificate([name])

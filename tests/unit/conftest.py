@@ -19,7 +19,7 @@ from stack import pytest_configure  # noqa: E402, F401 (the markers)
 
 # Plugins have names that others have too, so they are loaded under ones of their own.
 PLUGINS = {
-    "stack_filters": "plugins/filter/stack.py",
+    **{f"{path.stem}_filters": path for path in PROJECT.glob("plugins/filter/*.py")},
     "config_tree_action": "plugins/action/config_tree.py",
     "linger_action": "plugins/action/stack_linger.py",
     "preflight_action": "plugins/action/stack_preflight.py",

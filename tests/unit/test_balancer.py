@@ -17,8 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import balancer
+import certificates_filters
+import load_balancers_filters
 import pytest
-import stack_filters
 import stack_haproxy
 import stack_trial
 import yaml
@@ -117,7 +118,7 @@ class Edge(Stack):
 
 def render(name, settings, folder):
     """Write the configuration with some settings to a folder, and the certificate, which the playbook leaves out."""
-    pair = stack_filters.self_signed_certificate(["localhost"])
+    pair = certificates_filters.self_signed_certificate(["localhost"])
     ports = {}
     with contextlib.ExitStack() as opened:
         for scheme in ("http", "https"):
@@ -707,7 +708,7 @@ def test_replicas_of_two_kinds_are_judged_at_once_by_what_each_serves(plain):
         {"first": 1, "port": 8000, "health_path": "/healthz", "health_host": "localhost"},
     ]
     text = (plain.directory / "fe-lb/config/haproxy.cfg").read_text()
-    path, host = (stack_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
+    path, host = (load_balancers_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
     text = text.replace("uri /healthz", f"uri-lf {path}").replace("Host fe.example", f"Host {host}")
     (line,) = re.findall("^ +server-template fe- 1-.*\n", text, re.MULTILINE)
     text = text.replace(line, line + re.sub("fe- 1-[0-9]+ fe:", "fe- 10001-10400 frontend.fe:", line))

@@ -3,10 +3,10 @@
 import datetime
 import re
 
+import certificates_filters
 import pytest
 import stack_certificates
 import stack_checks
-import stack_filters
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -81,7 +81,7 @@ def test_what_differs_in_form_alone_is_written_in_one(certificate, key):
     found = stack_certificates.pair(certificate.encode(), key.encode())
     assert found["certificate"] == CHAIN
     assert found["key"] in (KEY, OLD_FORM)
-    assert stack_filters.certificate_pair(certificate, key) == found
+    assert certificates_filters.certificate_pair(certificate, key) == found
 
 
 @pytest.mark.parametrize("kind", KEYS)

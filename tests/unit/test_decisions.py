@@ -6,8 +6,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import certificates_filters
+import database_filters
+import engine_filters
 import pytest
-import stack_filters
 from cryptography import x509
 from stack import PROJECT, run
 from wiring import HOST, holds, load, render, task, tasks
@@ -121,7 +123,7 @@ def test_watchdog_is_off_in_development(mode, given, on):
     ],
 )
 def test_generated_certificate_is_renewed_in_its_last_30_days(days, state, settings, renewed):
-    present = stack_filters.self_signed_certificate(["localhost"], days)["certificate"]
+    present = certificates_filters.self_signed_certificate(["localhost"], days)["certificate"]
     fact = task("load_balancer", "main.yml", "Prepare the certificate")["ansible.builtin.set_fact"]["__load_balancer_tls"]
     found = render(fact, "load_balancer", _preflight_result={**HOST, "certificate": present, "state": state}, **settings)
     assert (found["certificate"] != present) is renewed
@@ -247,7 +249,7 @@ def test_user_who_can_have_no_engine_is_told_what_to_do(root, said, groups, word
 
 def test_nobody_is_put_into_the_group_root():
     """Where the socket is for root alone, also whoever may become root is told so."""
-    refusal = stack_filters.engine_refusal("alice", ["alice"], "root", True, [], [], "")
+    refusal = engine_filters.engine_refusal("alice", ["alice"], "root", True, [], [], "")
     assert refusal.startswith("The engine's socket is for root alone: make a group docker")
 
 
@@ -401,7 +403,7 @@ def test_dumps_with_another_name_or_time_are_the_same(dumps):
 
 def test_dumps_are_read_once_while_they_stay_as_they_are(dumps, monkeypatch):
     assert dumps.run("one", "two") == ""
-    monkeypatch.setattr(stack_filters.hashlib, "file_digest", None)
+    monkeypatch.setattr(database_filters.hashlib, "file_digest", None)
     assert dumps.run("one", "two") == ""
 
 

@@ -7,8 +7,8 @@ import stack_failure
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from images_filters import FilterModule
 from stack import PROJECT
-from stack_filters import FilterModule
 
 HEAD = "#0 building with default\n#1 [internal] load build definition from Dockerfile\n#1 DONE 0.0s\n"
 RUN = '#7 ERROR: process "/bin/sh -c {0}" did not complete: exit code: {1}\n------\n > [2/3] RUN {0}:\n{2}------\n'

@@ -2,8 +2,12 @@
 
 import json
 
+import certificates_filters
+import compose_filters
+import database_filters
+import images_filters
+import networks_filters
 import pytest
-import stack_filters as filters
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,33 +20,39 @@ plain = st.recursive(
 
 @given(plain)
 def test_values_survive_yaml_and_the_substitution_of_compose(value):
-    text = filters.compose_value(value)
+    text = compose_filters.compose_value(value)
     assert "\n" not in text
     assert yaml.safe_load(text.replace("$$", "$")) == value
 
 
 def test_environment_is_text():
-    assert json.loads(filters.compose_environment({"A": True, "B": 1, "C": "x"})) == {"A": "true", "B": "1", "C": "x"}
+    assert json.loads(compose_filters.compose_environment({"A": True, "B": 1, "C": "x"})) == {
+        "A": "true",
+        "B": "1",
+        "C": "x",
+    }
 
 
 def test_internal_networks_get_no_address_on_the_host():
     option = "com.docker.network.bridge.inhibit_ipv4"
-    assert filters.network_definition({"internal": True}, None, {})["driver_opts"] == {option: "true"}
-    assert option not in filters.network_definition({"internal": False}, None, {})["driver_opts"]
-    assert filters.network_definition({"internal": True}, None, {option: "false"})["driver_opts"] == {option: "false"}
+    assert networks_filters.network_definition({"internal": True}, None, {})["driver_opts"] == {option: "true"}
+    assert option not in networks_filters.network_definition({"internal": False}, None, {})["driver_opts"]
+    assert networks_filters.network_definition({"internal": True}, None, {option: "false"})["driver_opts"] == {
+        option: "false"
+    }
 
 
 def test_new_internal_networks_are_isolated_where_the_engine_can_do_it():
     definitions = {"edge": {"internal": False}, "middle": {"internal": True}, "data": {"internal": True}}
     there = {"data": {"options": {"com.docker.network.bridge.inhibit_ipv4": "true"}}}
-    assert filters.networks_isolated(definitions, "28.0.1", {}) == ["middle", "data"]
-    assert filters.networks_isolated(definitions, "26.1.5+dfsg1", {}) == []
+    assert networks_filters.networks_isolated(definitions, "28.0.1", {}) == ["middle", "data"]
+    assert networks_filters.networks_isolated(definitions, "26.1.5+dfsg1", {}) == []
     # It would have to be made anew.
-    assert filters.networks_isolated(definitions, "28.0.1", there) == ["middle"]
-    definition = filters.network_definition({"internal": True}, None, {}, True)
+    assert networks_filters.networks_isolated(definitions, "28.0.1", there) == ["middle"]
+    definition = networks_filters.network_definition({"internal": True}, None, {}, True)
     assert definition["driver_opts"]["com.docker.network.bridge.gateway_mode_ipv4"] == "isolated"
     there["data"]["options"] = definition["driver_opts"]
-    assert filters.networks_isolated(definitions, "28.0.1", there) == ["middle", "data"]
+    assert networks_filters.networks_isolated(definitions, "28.0.1", there) == ["middle", "data"]
 
 
 RENDERED = """
@@ -68,9 +78,9 @@ def complete_host():
 
 def test_containers_are_complete_whether_or_not_their_health_is_checked():
     host = complete_host()
-    assert filters.containers_complete(RENDERED, host)
+    assert compose_filters.containers_complete(RENDERED, host)
     host["containers"][1]["status"] = "Up 2 hours"
-    assert filters.containers_complete(RENDERED, host)
+    assert compose_filters.containers_complete(RENDERED, host)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +113,13 @@ def test_containers_are_complete_whether_or_not_their_health_is_checked():
 def test_something_is_to_be_done(change):
     host = complete_host()
     change(host)
-    assert not filters.containers_complete(RENDERED, host)
+    assert not compose_filters.containers_complete(RENDERED, host)
 
 
 def test_limits_stay_within_the_host():
-    assert filters.within_host({"cpus": "2.0", "memory": "1G"}, 1) == {"cpus": "1.0", "memory": "1G"}
-    assert filters.within_host({"cpus": "0.5"}, 1) == {"cpus": "0.5"}
-    assert filters.within_host({}, 1) == {}
+    assert compose_filters.within_host({"cpus": "2.0", "memory": "1G"}, 1) == {"cpus": "1.0", "memory": "1G"}
+    assert compose_filters.within_host({"cpus": "0.5"}, 1) == {"cpus": "0.5"}
+    assert compose_filters.within_host({}, 1) == {}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +133,7 @@ def test_limits_stay_within_the_host():
     ],
 )
 def test_mirror_is_put_before_names_without_a_registry(reference, expected):
-    assert filters.registry_reference(reference, "mirror/") == expected
+    assert images_filters.registry_reference(reference, "mirror/") == expected
 
 
 @pytest.mark.parametrize(
@@ -131,7 +141,7 @@ def test_mirror_is_put_before_names_without_a_registry(reference, expected):
     [("app", "app:latest"), ("app:1", "app:1"), ("h:5000/app", "h:5000/app:latest"), ("app@sha256:0", "app@sha256:0")],
 )
 def test_a_name_without_a_tag_means_latest(reference, expected):
-    assert filters.local_reference(reference) == expected
+    assert images_filters.local_reference(reference) == expected
 
 
 def test_digest_of_a_context_follows_content_mode_and_ignored_files(tmp_path):
@@ -139,16 +149,16 @@ def test_digest_of_a_context_follows_content_mode_and_ignored_files(tmp_path):
     (tmp_path / ".dockerignore").write_text("*.pyc\n")
     program = tmp_path / "program"
     program.write_text("one")
-    first = filters.build_context_digest(str(tmp_path), "/", "base")
-    assert filters.build_context_digest(str(tmp_path), "/", "base") == first
+    first = images_filters.build_context_digest(str(tmp_path), "/", "base")
+    assert images_filters.build_context_digest(str(tmp_path), "/", "base") == first
     (tmp_path / "cache.pyc").write_text("ignored")
-    assert filters.build_context_digest(str(tmp_path), "/", "base") == first
-    assert filters.build_context_digest(str(tmp_path), "/", "another base") != first
+    assert images_filters.build_context_digest(str(tmp_path), "/", "base") == first
+    assert images_filters.build_context_digest(str(tmp_path), "/", "another base") != first
     program.chmod(0o755)
-    second = filters.build_context_digest(str(tmp_path), "/", "base")
+    second = images_filters.build_context_digest(str(tmp_path), "/", "base")
     assert second != first
     program.write_text("two")
-    assert filters.build_context_digest(str(tmp_path), "/", "base") not in (first, second)
+    assert images_filters.build_context_digest(str(tmp_path), "/", "base") not in (first, second)
 
 
 def test_images_that_cannot_be_pulled_are_known_before_any_build():
@@ -157,11 +167,11 @@ def test_images_that_cannot_be_pulled_are_known_before_any_build():
         "python": {"official": "p", "debian": "p-d"},
     }
     applications = {"fe": {"image": "shop:1", "source": ""}, "be": {"image": "", "source": "data/be"}}
-    names = filters.image_names(platform, applications, "", "stack", "stack", ".")
-    missing = filters.images_missing(names, "debian", {}, False)
+    names = images_filters.image_names(platform, applications, "", "stack", "stack", ".")
+    missing = images_filters.images_missing(names, "debian", {}, False)
     assert [item["name"] for item in missing] == ["fe", "haproxy", "python", "be"]
     present = {"shop:1": {"labels": {}}, names["haproxy"]["debian"]: {"labels": {"webstack.context": "older"}}}
-    assert [i["name"] for i in filters.images_missing(names, "debian", present, False)] == ["haproxy", "python", "be"]
+    assert [i["name"] for i in images_filters.images_missing(names, "debian", present, False)] == ["haproxy", "python", "be"]
 
 
 @pytest.mark.parametrize(
@@ -179,7 +189,7 @@ def test_images_that_cannot_be_pulled_are_known_before_any_build():
     ],
 )
 def test_data_volume_is_judged_by_its_files(listing, history, problem):
-    found = filters.data_volume_problem(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n{history}", "v")
+    found = database_filters.data_volume_problem(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n{history}", "v")
     assert problem in found
     assert bool(found) == bool(problem)
 
@@ -195,20 +205,20 @@ def test_data_volume_is_judged_by_its_files(listing, history, problem):
     ],
 )
 def test_only_a_database_that_never_served_is_removed_by_the_next_run(listing, unfinished):
-    assert filters.data_volume_unfinished(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n") is unfinished
+    assert database_filters.data_volume_unfinished(f"mysqld  Ver 9.7.4-2 for Linux\n\n{listing}\n\n") is unfinished
 
 
 def test_names_in_a_data_volume_are_read_from_the_report():
-    assert filters.data_volume_names("mysqld  Ver 9.7.4\n\nb\na\nlost+found\n\n{}") == ["a", "b"]
-    assert filters.data_volume_names("mysqld  Ver 9.7.4\n\n\n\n") == []
-    assert filters.data_volume_names("mysqld  Ver 9.7.4") == []
+    assert database_filters.data_volume_names("mysqld  Ver 9.7.4\n\nb\na\nlost+found\n\n{}") == ["a", "b"]
+    assert database_filters.data_volume_names("mysqld  Ver 9.7.4\n\n\n\n") == []
+    assert database_filters.data_volume_names("mysqld  Ver 9.7.4") == []
 
 
 def test_self_signed_certificate_is_valid_for_its_names():
-    pair = filters.self_signed_certificate(["localhost", "127.0.0.1"])
-    assert not filters.certificate_expires_within(pair["certificate"], 800)
-    assert filters.certificate_expires_within(pair["certificate"], 826)
-    assert filters.certificate_expires_within("no certificate", 0)
+    pair = certificates_filters.self_signed_certificate(["localhost", "127.0.0.1"])
+    assert not certificates_filters.certificate_expires_within(pair["certificate"], 800)
+    assert certificates_filters.certificate_expires_within(pair["certificate"], 826)
+    assert certificates_filters.certificate_expires_within("no certificate", 0)
     assert "PRIVATE KEY" in pair["key"]
 
 
@@ -216,11 +226,11 @@ def test_networks_with_another_definition_are_found():
     definitions = {"edge": {"internal": False}, "data": {"internal": True}}
     options = {"com.docker.network.bridge.inhibit_ipv4": "true"}
     found = {"data": {"internal": True, "options": options, "subnets": ["172.18.0.0/16"]}}
-    assert filters.networks_outdated(definitions, {}, {}, [], found) == []
-    assert filters.networks_outdated(definitions, {"data": "10.9.5.0/24"}, {}, [], found) == ["data"]
-    assert filters.networks_outdated(definitions, {}, {"mtu": 1400}, [], found) == ["data"]
+    assert networks_filters.networks_outdated(definitions, {}, {}, [], found) == []
+    assert networks_filters.networks_outdated(definitions, {"data": "10.9.5.0/24"}, {}, [], found) == ["data"]
+    assert networks_filters.networks_outdated(definitions, {}, {"mtu": 1400}, [], found) == ["data"]
     found["data"]["options"] = {}
-    assert filters.networks_outdated(definitions, {}, {}, [], found) == ["data"]
+    assert networks_filters.networks_outdated(definitions, {}, {}, [], found) == ["data"]
 
 
 ME = {"uid": 1234, "gid": 100, "user": "1234:100", "groups": [27, 44], "umask": "0022"}
@@ -229,24 +239,24 @@ CODE = {"source": "data/fe", "target": "/srv"}
 
 
 def test_service_in_production_is_what_its_image_says():
-    assert not any(filters.development_service(CODE, START, [], {}).values())
+    assert not any(compose_filters.development_service(CODE, START, [], {}).values())
 
 
 def test_service_in_development_runs_as_the_developer_with_the_code():
-    found = filters.development_service(CODE, START, [], ME)
+    found = compose_filters.development_service(CODE, START, [], ME)
     assert (found["user"], found["groups"]) == ("1234:100", ["27", "44"])
     assert found["mounts"] == [{"source": "data/fe", "target": "/srv", "read_only": False}]
     assert found["environment"]["APP_MODE"] == "development"
     # The usual umask needs nobody who sets it.
     assert (found["entrypoint"], found["command"]) == ([], [])
-    assert filters.development_service({**CODE, "source": ""}, START, [], ME)["mounts"] == []
+    assert compose_filters.development_service({**CODE, "source": ""}, START, [], ME)["mounts"] == []
 
 
 def test_umask_is_set_before_what_the_image_starts():
-    found = filters.development_service(CODE, START, [], {**ME, "umask": "0077"})
+    found = compose_filters.development_service(CODE, START, [], {**ME, "umask": "0077"})
     script = ["/bin/sh", "-c", 'umask "$0"; exec "$@"', "0077"]
     assert (found["entrypoint"], found["command"]) == ([*script, "/entry"], START["command"])
-    assert filters.development_service(CODE, START, ["other"], {**ME, "umask": "0077"})["command"] == ["other"]
+    assert compose_filters.development_service(CODE, START, ["other"], {**ME, "umask": "0077"})["command"] == ["other"]
     # Of an image that is not there yet nothing is known.
     unknown = {"entrypoint": [], "command": []}
-    assert filters.development_service(CODE, unknown, [], {**ME, "umask": "0077"})["entrypoint"] == []
+    assert compose_filters.development_service(CODE, unknown, [], {**ME, "umask": "0077"})["entrypoint"] == []

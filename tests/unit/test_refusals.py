@@ -8,10 +8,11 @@ import socket
 from pathlib import Path
 from types import SimpleNamespace
 
+import compose_filters
+import database_filters
 import preflight_action
 import pytest
 import stack_checks as checks
-import stack_filters
 import stack_preflight
 import stack_removal
 import stack_settings
@@ -732,7 +733,7 @@ def test_data_volume_is_judged_by_what_is_in_it(project, volume, kind):
     task = project.tasks("database/tasks/volume.yml")[0]
     given = {"_database_host": {"run_options": []}, "_database_stack_name": volume.removesuffix("_database")}
     command = project.templar({**given, "_database_image": MYSQL, **task["vars"]})
-    sentence = stack_filters.data_volume_problem(
+    sentence = database_filters.data_volume_problem(
         run(*command.template(task["ansible.builtin.command"]["argv"])).stdout, volume
     )
     if words:
@@ -927,10 +928,10 @@ def test_mode_of_a_stack_is_known(look, tmp_path, state, compose, mode):
 def test_development_is_told_by_the_environment_of_both_tiers():
     """That is what a stack of an earlier version is known by."""
     developer = {"user": "1:1", "groups": [], "umask": "0022"}
-    service = stack_filters.development_service(
+    service = compose_filters.development_service(
         {"source": "", "target": ""}, {"entrypoint": [], "command": []}, [], developer
     )
-    text = stack_filters.compose_environment(service["environment"])
+    text = compose_filters.compose_environment(service["environment"])
     assert stack_preflight.rendered_mode({}, text) == "development"
 
 

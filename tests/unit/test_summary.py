@@ -2,7 +2,7 @@
 
 import pytest
 import stack_summary
-from stack_filters import FilterModule
+from load_balancers_filters import FilterModule
 
 
 def containers(service, numbers, image="fe:1", digest="a" * 64):

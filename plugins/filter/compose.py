@@ -1,0 +1,139 @@
+"""Filters for what a service of Compose is given, and for what runs of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+from ansible.module_utils.common.yaml import yaml_load
+
+# Modules find the project's module_utils by themselves, plugins of the controller do not.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
+from ansible.module_utils.stack_compose import condition  # noqa: E402
+from ansible.module_utils.stack_settings import as_text, mount_source  # noqa: E402
+
+# Sets the umask, which is its first argument, and becomes the rest.
+UMASK = 'umask "$0"; exec "$@"'
+# That of every container.
+USUAL_UMASK = "0022"
+
+
+def compose_value(value: Any) -> str:
+    """Return ``value`` as YAML of one line in which Compose substitutes nothing.
+
+    JSON is YAML, and a doubled ``$`` is how Compose writes a literal one.
+    """
+    return json.dumps(value, ensure_ascii=False).replace("$", "$$")
+
+
+def compose_environment(values: dict[str, Any]) -> str:
+    """Return environment variables for Compose, each as text; true and false in lower case."""
+    return compose_value({key: as_text(value) for key, value in values.items()})
+
+
+def within_host(limits: dict[str, Any], cpus: int) -> dict[str, Any]:
+    """Return limits that the engine accepts: it refuses a share of more processors than the host has."""
+    if float(limits.get("cpus", 0)) <= cpus:
+        return limits
+    return {**limits, "cpus": f"{cpus:.1f}"}
+
+
+def stack_mounts(mounts: list[dict[str, Any]], project: str, read_only: bool = True) -> list[dict[str, Any]]:
+    """Return bind mounts of Compose, ``read_only`` unless they say otherwise; none is created by the engine."""
+    return [
+        {
+            "type": "bind",
+            "source": mount_source(mount["source"], project),
+            "target": mount["target"],
+            "read_only": bool(mount.get("read_only", read_only)),
+            "bind": {"create_host_path": False},
+        }
+        for mount in mounts
+    ]
+
+
+def development_service(
+    code: dict[str, str], start: dict[str, list[str]], command: list[str], developer: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what a service has in development: user, groups, mounts, environment and what it starts.
+
+    Args:
+        code: ``source`` of the code, empty if there is none to mount, and its ``target`` in the image.
+        start: ``entrypoint`` and ``command`` of its image.
+        command: the setting, instead of the image's own.
+        developer: what the module ``stack_preflight`` found; empty if the service is not in development.
+    """
+    if not developer:
+        return {"user": "", "groups": [], "mounts": [], "environment": {}, "entrypoint": [], "command": []}
+    entrypoint = start["entrypoint"]
+    if start["entrypoint"] + start["command"] and developer["umask"] != USUAL_UMASK:
+        entrypoint = ["/bin/sh", "-c", UMASK, developer["umask"], *start["entrypoint"]]
+        command = command or start["command"]
+    else:
+        entrypoint = []
+    return {
+        "user": developer["user"],
+        "groups": [str(group) for group in developer["groups"]],
+        "mounts": [{**code, "read_only": False}] if code["source"] and code["target"] else [],
+        # Nobody in the image has that number, so nobody has a home there.
+        "environment": {"APP_MODE": "development", "HOME": "/tmp"},  # noqa: S108 (in the container)
+        "entrypoint": entrypoint,
+        "command": command,
+    }
+
+
+def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
+    """Tell whether each service has its containers, healthy where that is checked, on its networks and on no other.
+
+    Args:
+        rendered: the Compose file.
+        host: what the preflight found: containers of the project, and networks with the containers on them.
+    """
+    stack = yaml_load(rendered.encode())
+    wanted = {
+        (service, frozenset(definition["networks"])): definition.get("deploy", {}).get("replicas", 1)
+        for service, definition in stack["services"].items()
+    }
+    found = Counter(
+        (
+            container["service"],
+            frozenset(name for name, network in host["networks"].items() if container["name"] in network["containers"]),
+        )
+        for container in host["containers"]
+        if condition(container) == "well"
+    )
+    return found == wanted and len(host["containers"]) == found.total() and set(host["networks"]) <= set(stack["networks"])
+
+
+def fewer_replicas(running: dict[str, int], replicas: dict[str, int]) -> list[str]:
+    """Return a sentence for each service of which a run takes replicas away.
+
+    Args:
+        running: how many containers run, by service.
+        replicas: how many there shall be, by service.
+    """
+    return [
+        f"{service}_replicas: {running[service]} run, {number} is set: this run takes {running[service] - number} away. What"
+        " -e gives counts for one run; a number that shall stay belongs in group_vars or your inventory."
+        for service, number in replicas.items()
+        if running.get(service, 0) > number
+    ]
+
+
+class FilterModule:
+    """The filters by the names that templates use."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return them."""
+        return {
+            "compose_value": compose_value,
+            "compose_environment": compose_environment,
+            "within_host": within_host,
+            "stack_mounts": stack_mounts,
+            "development_service": development_service,
+            "containers_complete": containers_complete,
+            "fewer_replicas": fewer_replicas,
+        }
