@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 
-import compose_rollout
 import pytest
 import stack_compose
 import stack_haproxy
 import stack_lock
 import stack_rollout
+from ansible.module_utils import stack_project, stack_replicas, stack_singles
 from hypothesis import given
 from hypothesis import strategies as st
 from stack import PROJECT, wait_until
@@ -141,26 +141,26 @@ def test_failed_check_is_found_with_what_it_was_answered(row, found):
 @pytest.mark.parametrize(("first", "admitted"), [(1, False), (10001, True), (0, True)])
 def test_new_container_is_admitted_by_the_definition_that_is_wanted(tmp_path, first, admitted):
     """Whatever it answers to the one of before: the load balancer will know that one no longer."""
-    stack = compose_rollout.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
+    stack = stack_project.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
     state = (
         "1\n# srv_name srv_addr srv_op_state srv_admin_state\nfe-1 10.0.0.2 0 0\nfe-10001 10.0.0.2 2 0\nfe-10002 - 0 32\n"
     )
     stack.ask = lambda *_: state
     service = {"name": "fe", "replicas": 1, "batch": "1", "first": first, "load_balancers": [{"name": "fe-lb"}], "memory": 0}
-    rollout = compose_rollout.Rollout(stack, service, {}, 1, print)
+    rollout = stack_replicas.Rollout(stack, service, {}, 1, print)
     container = Engine.container("new", 1, "running")
     container.addresses = {"10.0.0.2"}
     assert rollout.serving(container)
     assert rollout.admitted(container, service["load_balancers"]) is admitted
     # Room counts where new ones are judged.
     if first == 1:
-        with pytest.raises(compose_rollout.RolloutError, match="0 free slots"):
+        with pytest.raises(stack_project.RolloutError, match="0 free slots"):
             rollout.check_room(1)
     else:
         rollout.check_room(1)
 
 
-class Engine(compose_rollout.Stack):
+class Engine(stack_project.Stack):
     """The engine, as far as a load balancer is replaced: containers by their id, with what it was told to do."""
 
     def __init__(self, path, breaks=""):
@@ -172,7 +172,7 @@ class Engine(compose_rollout.Stack):
     def container(identity, number, status, health="healthy"):
         """Return what the engine knows of a load balancer."""
         labels = {"com.docker.compose.service": "fe-lb", "com.docker.compose.container-number": number}
-        return compose_rollout.Container(
+        return stack_project.Container(
             {
                 **{
                     "Id": identity,
@@ -201,7 +201,7 @@ class Engine(compose_rollout.Stack):
         self.told.append((what, [key for key, item in self.there.items() if item.status == "running"]))
         if self.breaks == what:
             self.breaks = ""
-            raise compose_rollout.RolloutError(f"{what} failed")
+            raise stack_project.RolloutError(f"{what} failed")
 
     def run(self, *argv):
         """Do what a command would."""
@@ -241,20 +241,20 @@ class Engine(compose_rollout.Stack):
     ],
 )
 def test_load_balancer_that_does_not_come_up_gives_its_place_back(tmp_path, monkeypatch, breaks, said):
-    monkeypatch.setattr(compose_rollout, "save_state", lambda *_: None)
+    monkeypatch.setattr(stack_singles, "save_state", lambda *_: None)
     engine = Engine(tmp_path, breaks)
     other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "definitions": [{"first": 1, "port": 8000}]}
-    with pytest.raises(compose_rollout.RolloutError, match=re.escape(said)):
-        compose_rollout.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
+    with pytest.raises(stack_project.RolloutError, match=re.escape(said)):
+        stack_singles.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
     assert [(key, item.status) for key, item in engine.there.items()] == [("old", "running")]
 
 
 def test_load_balancer_serves_until_the_new_one_is_made_and_what_it_publishes_is_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr(compose_rollout, "save_state", lambda *_: None)
+    monkeypatch.setattr(stack_singles, "save_state", lambda *_: None)
     engine = Engine(tmp_path)
     engine.there["left"] = engine.container("left", 2, "created")
     other = {"name": "fe-lb", "socket": "fe-lb/run/master.sock", "definitions": [{"first": 1, "port": 8000}]}
-    compose_rollout.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
+    stack_singles.replace_balancer(engine, other, engine.containers(), {"ports": []}, 1)
     assert engine.told == [
         ("publish", ["old"]),
         ("up", ["old"]),
