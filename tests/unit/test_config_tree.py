@@ -5,7 +5,7 @@ import stat
 import config_tree
 import config_tree_action
 import pytest
-import stack_preflight
+import stack_survey
 
 
 def parameters(tmp_path, files, **more):
@@ -109,7 +109,7 @@ def known(tmp_path):
         {"path": "secrets/two", "secret": "s"},
         {"path": "x.key", "secret_content": ""},
     ]
-    found = {"tree": stack_preflight.read_tree(root), "uid": 1000}
+    found = {"tree": stack_survey.read_tree(root), "uid": 1000}
     return {"files": files, "directories": [{"path": "a"}], "secrets": {"s": ""}, "known": found}
 
 

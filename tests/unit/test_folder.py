@@ -8,9 +8,10 @@ import config_tree
 import config_tree_action
 import pytest
 import stack_folder
-import stack_preflight
+import stack_host
 import stack_removal
 import stack_settings
+import stack_survey
 from wiring import PROJECT
 
 STATE = {"image_source": "debian", "certificate": "generated", "tiers": {}}
@@ -129,7 +130,7 @@ def test_home_and_root_are_nobodys_stack_dir(tmp_path, monkeypatch, given):
         (tmp_path / "link").symlink_to(path)
         path = tmp_path / "link"
     assert "is not the stack's alone" in stack_folder.folder_problem(path, "web")
-    assert stack_preflight.repository_problem(str(path)).startswith("backup_repository: ")
+    assert stack_host.repository_problem(str(path)).startswith("backup_repository: ")
 
 
 @pytest.mark.parametrize("fill", [lambda root: None, lambda root: (root / ".lock").touch(), earlier, Path.rmdir])
@@ -204,7 +205,7 @@ def test_record_that_differs_is_looked_at(tmp_path, change):
     root = tmp_path / "tree"
     files = [{"path": "a", "content": "x"}, {"path": "b", "content": "y"}]
     converge(root, files)
-    known = {"tree": stack_preflight.read_tree(root), "uid": 1000, "record": stack_folder.read_record(root)}
+    known = {"tree": stack_survey.read_tree(root), "uid": 1000, "record": stack_folder.read_record(root)}
     arguments = {**parameters(root, files), "known": known}
     assert config_tree_action.as_wanted(arguments)
     assert not config_tree_action.as_wanted({**arguments, **change})
@@ -286,7 +287,7 @@ def test_links_in_a_folder_of_a_container_are_removed_and_not_followed(tmp_path)
 def test_repository_of_backups_is_restics_or_empty(tmp_path, names, good):
     for name in names:
         (tmp_path / name).touch()
-    assert (stack_preflight.repository_problem(str(tmp_path)) == "") is good
+    assert (stack_host.repository_problem(str(tmp_path)) == "") is good
 
 
 ENGINE = """#!/usr/bin/python3
@@ -394,7 +395,7 @@ def examine(tmp_path, **more):
     rest |= {"project_dir": str(PROJECT), "stack_engine": "compose", "stack_name": "web", "backup_repository": ""}
     rest["networks"] = []
     rest["names"] = [*stack_settings.networks_of(PROJECT), *stack_settings.volumes_of(PROJECT)]
-    return stack_preflight.examine({**rest, "stack_dir": str(tmp_path / "tree"), **more})
+    return stack_survey.examine({**rest, "stack_dir": str(tmp_path / "tree"), **more})
 
 
 ANSWERS = {
@@ -413,7 +414,7 @@ def test_question_that_the_engine_does_not_answer_is_an_error_and_not_nothing(tm
     engine(
         {question: [1, "Error response from daemon: something else\n"], **{k: v for k, v in some.items() if k != question}}
     )
-    with pytest.raises(stack_preflight.QueryError, match="nothing was changed"):
+    with pytest.raises(stack_survey.QueryError, match="nothing was changed"):
         examine(tmp_path)
 
 

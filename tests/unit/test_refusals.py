@@ -13,10 +13,12 @@ import database_filters
 import preflight_action
 import pytest
 import stack_checks as checks
+import stack_host
 import stack_preflight
 import stack_removal
 import stack_settings
 import stack_status
+import stack_survey
 import stack_written
 from ansible import context
 from ansible._internal._datatag._tags import Origin
@@ -460,8 +462,8 @@ def test_a_host_with_the_oldest_versions_is_accepted(judged):
 def test_engine_that_keeps_containers_from_their_files_is_refused(judged, monkeypatch, tmp_path, options, enforces, kept):
     if enforces:
         (tmp_path / "enforce").write_text(f"{enforces}\n")
-    monkeypatch.setattr(stack_preflight, "ENFORCES", tmp_path / "enforce")
-    assert stack_preflight.selinux(options) == kept
+    monkeypatch.setattr(stack_host, "ENFORCES", tmp_path / "enforce")
+    assert stack_host.selinux(options) == kept
     told = judged(found={"selinux": kept})
     assert len(told) == kept
     assert not kept or told[0].startswith("stack_dir: this engine separates containers by SELinux")
@@ -539,7 +541,7 @@ def test_folder_that_cannot_be_written_is_named_before_anything(part, there, tmp
 
 
 def test_host_without_a_client_is_refused(judged, monkeypatch):
-    monkeypatch.setattr(stack_preflight.subprocess, "Popen", lambda argv, **_: open_nothing(argv[0]))
+    monkeypatch.setattr(stack_survey.subprocess, "Popen", lambda argv, **_: open_nothing(argv[0]))
     (sentence,) = judged()
     assert sentence.startswith("The engine does not answer (docker: No such file or directory); start it, or install one")
 
@@ -932,7 +934,7 @@ def test_development_is_told_by_the_environment_of_both_tiers():
         {"source": "", "target": ""}, {"entrypoint": [], "command": []}, [], developer
     )
     text = compose_filters.compose_environment(service["environment"])
-    assert stack_preflight.rendered_mode({}, text) == "development"
+    assert stack_survey.rendered_mode({}, text) == "development"
 
 
 @pytest.mark.parametrize("there", [{"containers": [{"service": "fe"}]}, {"database_volume": True}, {}])
@@ -984,4 +986,4 @@ def test_containers_that_run_are_counted(look, tmp_path):
 
 def test_tasks_of_a_swarm_that_run_are_counted():
     text = "shop_fe 5/5\nshop_fe-lb 1/2 (max 1 per node)\nshop_be 0/3\nshop-2_be 9/9\nmy_shop_fe 7/7\n"
-    assert stack_preflight.running_tasks(text, "shop") == {"fe": 5, "fe-lb": 1, "be": 0}
+    assert stack_survey.running_tasks(text, "shop") == {"fe": 5, "fe-lb": 1, "be": 0}

@@ -8,7 +8,8 @@ import compose_wait
 import haproxy_converge
 import pytest
 import stack_haproxy
-import stack_preflight
+import stack_host
+import stack_survey
 
 STATISTICS = """# pxname,svname,status,weight
 fe,fe-1,UP,1
@@ -118,7 +119,7 @@ def test_waiting_gives_up_on_what_does_not(monkeypatch):
     ],
 )
 def test_engine_says_how_it_maps_users(options, expected):
-    assert stack_preflight.mapping(options) == expected
+    assert stack_host.mapping(options) == expected
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def project(tmp_path):
 
 
 def test_root_develops_as_the_owner_of_the_checkout(project):
-    found = stack_preflight.developer(project, "")
+    found = stack_host.developer(project, "")
     assert (found["uid"], found["gid"], found["user"], found["groups"]) == (54321, 54322, "54321:54322", [])
 
 
@@ -139,12 +140,12 @@ def test_developer_is_whoever_runs_the_playbook(project, monkeypatch):
     monkeypatch.setattr(os, "getgroups", lambda: [100, 44, 27])
     mask = os.umask(0o027)
     try:
-        found = stack_preflight.developer(project, "")
+        found = stack_host.developer(project, "")
         assert os.umask(0o027) == 0o027
     finally:
         os.umask(mask)
     assert (found["user"], found["groups"], found["umask"]) == ("1234:100", [27, 44], "0027")
-    found = stack_preflight.developer(project, "rootless")
+    found = stack_host.developer(project, "rootless")
     assert (found["uid"], found["user"], found["groups"], found["lost_groups"]) == (1234, "0:0", [], [27, 44])
 
 
@@ -156,7 +157,7 @@ def test_folder_that_only_a_further_group_opens_is_found(tmp_path, monkeypatch, 
     os.chown(tmp_path, owner, group)
     tmp_path.chmod(mode)
     monkeypatch.setattr(os, "getuid", lambda: 1234)
-    assert stack_preflight.closed_without(tmp_path, [27, 44]) == expected
+    assert stack_host.closed_without(tmp_path, [27, 44]) == expected
 
 
 def test_what_mounts_need_and_is_not_there_is_found(tmp_path):
@@ -171,7 +172,7 @@ def test_what_mounts_need_and_is_not_there_is_found(tmp_path):
         # Inside a mount of the other tier.
         {"setting": "be_mounts", "source": str(tmp_path / "file"), "target": "/srv/other"},
     ]
-    found = stack_preflight.missing_paths(mounts, [{"setting": "fe_tmpfs", "target": "/srv/cache"}])
+    found = stack_host.missing_paths(mounts, [{"setting": "fe_tmpfs", "target": "/srv/cache"}])
     assert found == [
         {"path": str(tmp_path / "new"), "kind": "directory"},
         {"path": str(tmp_path / "code/uploads"), "kind": "directory"},
@@ -181,7 +182,7 @@ def test_what_mounts_need_and_is_not_there_is_found(tmp_path):
 
 
 def test_missing_program_is_no_crash():
-    commands = stack_preflight.Commands()
+    commands = stack_survey.Commands()
     commands.start("x", "/nowhere/docker")
     code, _, errors = commands.result("x")
     assert code == 127
