@@ -9,7 +9,7 @@ short_description: Check the settings of a stack and the host it goes to
 description:
   - Checks every setting on the controller, then looks at the host, and fails with one sentence for
     each problem before anything is changed.
-  - The checks stand in C(module_utils/stack_checks.py).
+  - The checks stand in C(module_utils/stack_checks.py), those of the host in C(module_utils/stack_checks_host.py).
   - Before it looks at the host it takes the stack for the run, which has it until C(ansible-playbook) ends, however that
     comes. Another run waits for O(lock_timeout) seconds, and is told who has it. Nothing else is changed.
 options:

@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_checks, stack_lock, stack_run, stack_settings, stack_written  # noqa: E402
+from ansible.module_utils import stack_checks, stack_checks_host, stack_lock, stack_run, stack_settings, stack_written  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
         # Whatever the mode is set to, a backup changes nothing.
         changes = arguments.get("changes_containers", True)
         confirmed = self._templar.template(task_vars.get("confirm", "")) if changes else values["stack_name"]
-        problems = stack_checks.check_host(values, {**host, "confirm": str(confirmed)}, minimum)
+        problems = stack_checks_host.check_host(values, {**host, "confirm": str(confirmed)}, minimum)
         if problems and host["lock"]["new"]:
             # What follows may be a correction.
             self._release()

@@ -6,7 +6,7 @@ import re
 import certificates_filters
 import pytest
 import stack_certificates
-import stack_checks
+import stack_checks_files
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -141,7 +141,7 @@ def test_what_is_wrong_is_refused_with_the_true_reason(tmp_path, certificate, ke
     for name, text in (("site.pem", certificate), ("site.key", key)):
         (tmp_path / name).write_text(text)
     given = {"tls_certificate": str(tmp_path / "site.pem"), "tls_private_key": str(tmp_path / "site.key")}
-    (sentence,) = stack_checks.check_certificate(given, tmp_path)
+    (sentence,) = stack_checks_files.check_certificate(given, tmp_path)
     assert re.match(words, sentence)
     assert re.fullmatch(r"\S.*; \S.*[.]", sentence)
 
@@ -150,7 +150,7 @@ def test_other_encodings_are_named(tmp_path):
     (tmp_path / "site.der").write_bytes(x509.load_pem_x509_certificate(LEAF.encode()).public_bytes(Encoding.DER))
     (tmp_path / "site.key").write_text(KEY)
     given = {"tls_certificate": "site.der", "tls_private_key": "site.key"}
-    (sentence,) = stack_checks.check_certificate(given, tmp_path)
+    (sentence,) = stack_checks_files.check_certificate(given, tmp_path)
     assert "DER or PKCS#12; convert it with openssl" in sentence
 
 

@@ -133,9 +133,8 @@ def test_preflight_hands_on_its_sentences_and_nothing_that_it_found(monkeypatch)
         "be_tmpfs": [],
         "backup_repository": "",
     }
-    checks = preflight_action.stack_checks
-    monkeypatch.setattr(checks, "refusals", lambda *_: (values, []))
-    monkeypatch.setattr(checks, "check_host", lambda *_: SENTENCES.splitlines())
+    monkeypatch.setattr(preflight_action.stack_checks, "refusals", lambda *_: (values, []))
+    monkeypatch.setattr(preflight_action.stack_checks_host, "check_host", lambda *_: SENTENCES.splitlines())
     monkeypatch.setattr(preflight_action.stack_settings, "mounts", lambda _: [])
     monkeypatch.setattr(preflight_action.ActionBase, "run", lambda *_: {})
     monkeypatch.setattr(context, "CLIARGS", {})

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-import stack_checks
+import stack_checks_host
 import stack_pools
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,10 +58,10 @@ def test_too_few_are_refused_with_the_setting(judged_pools, free, refused):
 @pytest.fixture(name="judged_pools")
 def judge(monkeypatch):
     """Return what is refused of a host with such pools that fits in all else."""
-    monkeypatch.setattr(stack_checks, "memory_needed", lambda _: 0)
-    monkeypatch.setattr(stack_checks, "check_mounts", lambda *_: [])
+    monkeypatch.setattr(stack_checks_host, "memory_needed", lambda _: 0)
+    monkeypatch.setattr(stack_checks_host, "check_mounts", lambda *_: [])
     host = {"engine_version": "28.0.0", "compose_version": "2.30.0", "folder_problems": [], "engine": "", "strangers": []}
     host |= {"foreign": [], "memory": 2**36, "scheduler": "cron", "selinux": False, "ports": [], "secrets_complete": True}
     values = {"stack_engine": "compose", "backup_schedule": "", "monitoring_enabled": False, "app_mode": "production"}
     minimum = {"engine": (25,), "compose": (2, 26)}
-    return lambda pools: stack_checks.check_host(values, {**host, "pools": pools}, minimum)
+    return lambda pools: stack_checks_host.check_host(values, {**host, "pools": pools}, minimum)

@@ -139,7 +139,7 @@ def sources():
         path = waiting.pop()
         text = path.read_text(encoding="utf-8")
         found[str(path.relative_to(PROJECT))] = text
-        for name in set(re.findall(r"\bstack_[a-z]+\b", text)):
+        for name in set(re.findall(r"\bstack_[a-z_]+\b", text)):
             other = PROJECT / f"module_utils/{name}.py"
             if other.exists() and str(other.relative_to(PROJECT)) not in found:
                 waiting.append(other)
@@ -147,7 +147,7 @@ def sources():
 
 
 # On the machine that runs Ansible alone.
-CONTROLLER = {"module_utils/stack_checks.py", "module_utils/stack_settings.py", "module_utils/stack_run.py"}
+CONTROLLER = {f"module_utils/stack_{name}.py" for name in ("checks", "checks_files", "checks_host", "settings", "run")}
 
 
 @pytest.mark.parametrize(("path", "source"), sources().items(), ids=sources())

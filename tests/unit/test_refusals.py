@@ -13,6 +13,8 @@ import database_filters
 import preflight_action
 import pytest
 import stack_checks as checks
+import stack_checks_host
+import stack_checks_services
 import stack_host
 import stack_preflight
 import stack_removal
@@ -41,8 +43,8 @@ NAMES = sorted(stack_settings.read_settings(PROJECT))
 # Words with which the name of a setting says that its value must not be shown.
 SECRETS = [name for name in NAMES if re.search(r"password|secret|token|webhook|private_key|environment", name)]
 SECRET = "correct-horse-battery-staple"  # noqa: S105 (of no account)
-THRESHOLDS = dict.fromkeys(checks.THRESHOLDS, 0.5)
-TIMEOUTS = dict.fromkeys(checks.TIMEOUTS, "1s")
+THRESHOLDS = dict.fromkeys(stack_checks_services.THRESHOLDS, 0.5)
+TIMEOUTS = dict.fromkeys(stack_checks_services.TIMEOUTS, "1s")
 LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000}
 SWARM = {"stack_engine": "swarm"}
 
@@ -245,7 +247,10 @@ WRONG = [
     ({"backup_environment": "A=b"}, "backup_environment: what is given is not a dictionary"),
     ({"backup_keep": {"fortnightly": 1}}, "backup_keep: 'fortnightly' is no period"),
     ({"backup_keep": {"daily": -1}}, "backup_keep.daily: -1 is no number of backups"),
-    ({"backup_keep": dict.fromkeys(checks.KEPT, 0)}, "backup_keep: with nothing in it no backup would be kept"),
+    (
+        {"backup_keep": dict.fromkeys(stack_checks_services.KEPT, 0)},
+        "backup_keep: with nothing in it no backup would be kept",
+    ),
     # One host or several.
     ({"fe_lb_replicas": 2}, "fe_lb_replicas: 2 load balancers of a tier need several hosts"),
     ({"be_lb_replicas": 101, **SWARM}, "be_lb_replicas: 101 is out of range"),
@@ -438,7 +443,9 @@ def judged(project, look):
 
     def sentences(given=None, found=None, **parameters):
         values = project.values({"database_password": SECRET, **(given or {})})
-        told = checks.check_host(values, {**look(**parameters), "confirm": "", **(found or {})}, project.minimum())
+        told = stack_checks_host.check_host(
+            values, {**look(**parameters), "confirm": "", **(found or {})}, project.minimum()
+        )
         assert all(map(well_formed, told))
         assert SECRET not in str(told)
         return told
@@ -499,7 +506,7 @@ def test_user_whom_the_engine_refuses_is_told_what_to_do(said, tmp_path, monkeyp
     client.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     words = "This user may not use the engine (/run/own.sock): run `sudo usermod -aG docker $USER` and log in again, or let"
-    told = checks.check_host({}, {"engine_version": None, "engine_error": said}, {})
+    told = stack_checks_host.check_host({}, {"engine_version": None, "engine_error": said}, {})
     assert len(told) == 1
     assert told[0].startswith(words)
     with pytest.raises(OSError, match=re.escape(words)):
@@ -959,7 +966,7 @@ def test_preflight_hands_on_what_is_confirmed(monkeypatch, project, changes, ask
     found = []
     values = project.values({"stack_name": "shop"})
     monkeypatch.setattr(preflight_action.stack_checks, "refusals", lambda *_: (values, []))
-    monkeypatch.setattr(preflight_action.stack_checks, "check_host", lambda _, host, __: found.append(host) or [])
+    monkeypatch.setattr(preflight_action.stack_checks_host, "check_host", lambda _, host, __: found.append(host) or [])
     monkeypatch.setattr(preflight_action.ActionBase, "run", lambda *_: {})
     monkeypatch.setattr(context, "CLIARGS", {})
     plugin = preflight_action.ActionModule.__new__(preflight_action.ActionModule)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 import stack_checks as checks
+import stack_checks_files
+import stack_checks_host
+import stack_checks_services
 import stack_settings as settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,13 +126,13 @@ def test_a_password_is_never_quoted(secret):
     ],
 )
 def test_settings_of_monitoring(values, words):
-    assert any(words in problem for problem in checks.check_monitoring(values) + checks.check_ports(values))
+    assert any(words in problem for problem in stack_checks_services.check_monitoring(values) + checks.check_ports(values))
 
 
 def test_thresholds_of_the_defaults_are_all_there_are():
     defaults = settings.read_settings(PROJECT)["monitoring_alert_thresholds"].default
-    assert sorted(defaults) == sorted(checks.THRESHOLDS)
-    assert not checks.check_monitoring({"monitoring_alert_thresholds": defaults})
+    assert sorted(defaults) == sorted(stack_checks_services.THRESHOLDS)
+    assert not stack_checks_services.check_monitoring({"monitoring_alert_thresholds": defaults})
 
 
 @pytest.mark.parametrize(
@@ -147,13 +150,17 @@ def test_thresholds_of_the_defaults_are_all_there_are():
     ],
 )
 def test_settings_of_backups(values, words):
-    (problem,) = checks.check_backup(values)
+    (problem,) = stack_checks_services.check_backup(values)
     assert words in problem
 
 
-@pytest.mark.parametrize("place", ["/srv/my backups", "~/backups", *(f"{kind}:place" for kind in checks.REPOSITORIES)])
+@pytest.mark.parametrize(
+    "place", ["/srv/my backups", "~/backups", *(f"{kind}:place" for kind in stack_checks_services.REPOSITORIES)]
+)
 def test_repositories_that_restic_reaches_from_its_container_are_accepted(place):
-    assert not checks.check_backup({"backup_repository": place, "backup_environment": {"GOOGLE_ACCESS_TOKEN": "x"}})
+    assert not stack_checks_services.check_backup(
+        {"backup_repository": place, "backup_environment": {"GOOGLE_ACCESS_TOKEN": "x"}}
+    )
 
 
 LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000}
@@ -174,13 +181,15 @@ LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 200
     ],
 )
 def test_settings_of_the_edge(values, words):
-    (problem,) = checks.check_load_balancers(values)
+    (problem,) = stack_checks_services.check_load_balancers(values)
     assert words in problem
 
 
 def test_limits_of_the_edge_can_be_lifted():
     lifted = {"body": 0, "headers": "15K", "connections": 0, "requests": "0"}
-    assert checks.check_load_balancers({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}) == []
+    assert (
+        stack_checks_services.check_load_balancers({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}) == []
+    )
 
 
 def test_build_cache_is_a_size():
@@ -194,10 +203,10 @@ def test_build_cache_is_a_size():
 def test_profile_of_system_calls(tmp_path, text, words):
     if text is not None:
         (tmp_path / "profile.json").write_text(text)
-    (problem,) = checks.check_files({"seccomp_profile": "profile.json"}, tmp_path)
+    (problem,) = stack_checks_files.check_files({"seccomp_profile": "profile.json"}, tmp_path)
     assert "seccomp_profile" in problem
     assert words in problem
-    assert checks.check_files({"seccomp_profile": "files/seccomp.json"}, PROJECT) == []
+    assert stack_checks_files.check_files({"seccomp_profile": "files/seccomp.json"}, PROJECT) == []
 
 
 def test_schedule_needs_somebody_who_keeps_it():
@@ -222,6 +231,6 @@ def test_schedule_needs_somebody_who_keeps_it():
         "pools": {"missing": [], "free": 0},
     }
     minimum = {"engine": (25,), "compose": (2, 26)}
-    (problem,) = checks.check_host(values, host, minimum)
+    (problem,) = stack_checks_host.check_host(values, host, minimum)
     assert "backup_schedule" in problem
-    assert checks.check_host(values, {**host, "scheduler": "cron"}, minimum) == []
+    assert stack_checks_host.check_host(values, {**host, "scheduler": "cron"}, minimum) == []

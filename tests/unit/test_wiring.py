@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import stack_checks
+import stack_checks_services
 import stack_settings
 import swarm_networks
 import yaml
@@ -321,5 +322,5 @@ def test_debug_port_is_a_port_or_none():
         # Nothing else than a port: the address is 127.0.0.1.
         problems = stack_settings.convert(settings, {**values, name: "0.0.0.0:5678"})[1]
         assert f"{name}: '0.0.0.0:5678' is not a whole number" in " ".join(problems)
-    swarm = stack_checks.check_engine({**values, "stack_engine": "swarm", "database_port": 3306})
+    swarm = stack_checks_services.check_engine({**values, "stack_engine": "swarm", "database_port": 3306})
     assert any(problem.startswith("database_port: a Swarm publishes") for problem in swarm)

@@ -1,0 +1,87 @@
+"""What stands against the files that settings name on the controller.
+
+Each problem is one sentence that names the setting and says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.stack_certificates import CertificateError, pair
+
+DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
+
+
+def check_files(values: dict, project: Path) -> list[str]:
+    """Check the files that settings name on the controller: sources, dumps, certificate and key."""
+    problems = []
+    for tier in ("fe", "be"):
+        name = f"{tier}_source"
+        if values.get(f"{tier}_image") or name not in values:
+            continue
+        source = _path(values[name], project)
+        if not source.is_dir():
+            problems.append(f"{name}: the folder {source} does not exist; correct the path or set {tier}_image.")
+        elif not (source / "Dockerfile").is_file():
+            problems.append(f"{name}: {source} has no Dockerfile; add one or set {tier}_image.")
+    for dump in values.get("database_dumps") or []:
+        path = _path(dump, project)
+        if not path.is_file():
+            problems.append(f"database_dumps: the file {path} does not exist; correct the path or leave it out.")
+        elif not path.name.endswith(DUMP_SUFFIXES):
+            problems.append(f"database_dumps: {path} is no dump; its name must end with {', '.join(DUMP_SUFFIXES)}.")
+    if values.get("seccomp_profile"):
+        problems += _check_seccomp(_path(values["seccomp_profile"], project))
+    return problems + check_certificate(values, project)
+
+
+def _check_seccomp(path: Path) -> list[str]:
+    """Check that a profile is one, which the engine would only notice when it starts a container."""
+    try:
+        profile = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return [f"seccomp_profile: {path} cannot be read ({error.strerror}); correct the path, or leave it empty."]
+    except ValueError as error:
+        return [f"seccomp_profile: {path} is no JSON ({error}); correct it, or leave the setting empty."]
+    if not isinstance(profile, dict) or not str(profile.get("defaultAction")).startswith("SCMP_ACT_"):
+        return [f"seccomp_profile: {path} has no defaultAction; correct it, or leave the setting empty."]
+    return []
+
+
+def check_certificate(values: dict, project: Path) -> list[str]:
+    """Check that certificate and key are both given, belong together and are valid now."""
+    certificate, key = values.get("tls_certificate"), values.get("tls_private_key")
+    if not certificate and not key:
+        return []
+    if not key:
+        return ["tls_private_key: missing beside tls_certificate; give both or neither."]
+    if not certificate:
+        return ["tls_certificate: missing beside tls_private_key; give both or neither."]
+    for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
+        # The message must not show a key, so the value is not quoted.
+        if "-----BEGIN" in path:
+            return [f"{name}: the value is PEM text; write it to a file and give the path of that."]
+    content = {}
+    for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
+        try:
+            content[name] = _path(path, project).read_bytes()
+        except OSError as error:
+            return [f"{name}: {_path(path, project)} cannot be read ({error.strerror}); correct the path."]
+    try:
+        pair(content["tls_certificate"], content["tls_private_key"])
+    except CertificateError as error:
+        path = certificate if error.setting == "tls_certificate" else key
+        said = str(error).replace("{certificate}", f"tls_certificate {certificate}")
+        return [f"{error.setting}: {path} {said}."]
+    return []
+
+
+def _path(value: Any, project: Path) -> Path:
+    """Return the path of a file that a setting names; relative ones start at the checkout."""
+    try:
+        return project / Path(str(value)).expanduser()
+    except RuntimeError:
+        # The home of a user who does not exist; so the file is not there either, which is said.
+        return project / str(value)
