@@ -68,7 +68,7 @@ import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
-from ansible.module_utils.stack_swarm import Manager, Service, references, troubles  # noqa: E402
+from ansible.module_utils.stack_manager import Manager, Service, references, troubles  # noqa: E402
 
 # Seconds between two looks.
 PAUSE = 0.5

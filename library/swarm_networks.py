@@ -57,7 +57,7 @@ import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
-from ansible.module_utils.stack_swarm import NAMESPACE  # noqa: E402
+from ansible.module_utils.stack_manager import NAMESPACE  # noqa: E402
 
 # Seconds that the managers may take to find a range for a new network.
 PATIENCE = 30

@@ -45,7 +45,7 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
-from ansible.module_utils.stack_swarm import Manager, describe_nodes, describe_services  # noqa: E402
+from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ class Step:
 STARTS = 5
 
 
-def batch_size(text: str, replicas: int, cpus: int) -> int:
+def batch_size(text: str, replicas: int, cpus: float = math.inf) -> int:
     """Return how many containers are started at a time: ``25%`` of the replicas, or a number; at least one.
 
     A share is limited by what ``cpus`` processors can start, a number is not.

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from ha import Load
 from stack import GATE, PROJECT, Answer, Stack, run, wait_until
-from stack_swarm import NAMESPACE, Manager, Service, troubles
+from stack_manager import NAMESPACE, Manager, Service, troubles
 
 SCENARIO = PROJECT / "molecule/swarm"
 # As in molecule.yml: which machines there are.

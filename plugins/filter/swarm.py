@@ -15,6 +15,7 @@ from ansible.module_utils.common.yaml import yaml_load
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_swarm  # noqa: E402
 from ansible.module_utils.stack_files import new_secret  # noqa: E402
+from ansible.module_utils.stack_manager import node_address  # noqa: E402
 
 
 def swarm_stack(rendered: str, files: list[dict], checks: list[dict], wishes: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class FilterModule:
         return {
             "known_secrets": known_secrets,
             "registry_account": registry_account,
-            "swarm_address": stack_swarm.node_address,
+            "swarm_address": node_address,
             "swarm_object": swarm_object,
             "swarm_stack": swarm_stack,
         }

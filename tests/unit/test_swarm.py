@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
+import stack_manager
+import stack_rollout
 import stack_swarm
 from stack_swarm import Conversion, SwarmError, Wishes
 
@@ -215,7 +217,7 @@ def test_images_are_those_of_the_registry():
 
 @pytest.mark.parametrize(("text", "replicas", "number"), [("25%", 2, 1), ("25%", 9, 3), ("3", 9, 3), ("100%", 4, 4)])
 def test_so_many_replicas_change_at_a_time(text, replicas, number):
-    assert stack_swarm.batch(text, replicas) == number
+    assert stack_rollout.batch_size(text, replicas) == number
 
 
 # --- what managers say -----------------------------------------------------------
@@ -255,13 +257,13 @@ def task(number=1, state="running", image="fe:1@sha256:1", where="n1", error="")
 
 
 def read(services, tasks, *nodes):
-    return stack_swarm.read_services("shop", services, tasks, {item["ID"]: item for item in nodes or (node(),)})
+    return stack_manager.read_services("shop", services, tasks, {item["ID"]: item for item in nodes or (node(),)})
 
 
 def test_services_are_well_when_their_present_tasks_run():
     found = read([service()], [task(1), task(2)])
     assert (found[0].name, found[0].running, found[0].wanted) == ("fe", 2, 2)
-    assert not stack_swarm.troubles(found)
+    assert not stack_manager.troubles(found)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_services_are_well_when_their_present_tasks_run():
     ids=["missing", "old", "still there", "updating", "node lost"],
 )
 def test_services_are_not_well(services, tasks, nodes):
-    assert stack_swarm.troubles(read(services, tasks, *nodes))
+    assert stack_manager.troubles(read(services, tasks, *nodes))
 
 
 def test_a_rollback_is_noticed():
@@ -324,20 +326,20 @@ def test_a_task_that_waits_for_a_node_and_is_older_than_the_definition_is_forgot
 def test_objects_that_a_service_could_go_back_to_are_in_use():
     spec = {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigName": "a"}], "Secrets": [{"SecretName": "b"}]}}}
     before = {"TaskTemplate": {"ContainerSpec": {"Configs": [{"ConfigName": "c"}]}}}
-    assert stack_swarm.references([{"Spec": spec, "PreviousSpec": before}, {"Spec": {}}]) == {"a", "b", "c"}
+    assert stack_manager.references([{"Spec": spec, "PreviousSpec": before}, {"Spec": {}}]) == {"a", "b", "c"}
 
 
 def test_status_names_what_is_wrong():
     manager = {**node("ready", 2, Role="manager"), "ManagerStatus": {"Leader": True, "Reachability": "reachable"}}
     lost = {**node("down", 3, Role="manager"), "ManagerStatus": {"Reachability": "unreachable"}}
     third = {**node("ready", 4, Role="manager"), "ManagerStatus": {"Reachability": "reachable"}}
-    lines, problems = stack_swarm.describe_nodes({str(n): item for n, item in enumerate((node(), manager, lost, third))})
+    lines, problems = stack_manager.describe_nodes({str(n): item for n, item in enumerate((node(), manager, lost, third))})
     assert "one: leader, ready, active" in lines
     assert problems == [
         "one is down: bring it back, or let it leave.",
         "With one more manager lost the Swarm can change nothing any more.",
     ]
-    lines, problems = stack_swarm.describe_services(read([service()], [task(1), task(2, "failed", error="exit 3")]))
+    lines, problems = stack_manager.describe_services(read([service()], [task(1), task(2, "failed", error="exit 3")]))
     assert lines == ["fe: 1 of 2 on one"]
     assert problems == ["fe: 1 missing (exit 3)."]
 
