@@ -10,12 +10,13 @@ import time
 
 import pytest
 import stack_dump
+from ansible.module_utils import stack_statements
 from hypothesis import given
 from hypothesis import strategies as st
 
 ROWS = b"INSERT INTO t VALUES (1,'a;b'),(-2,\"c--d\"),(3,'it''s \\' -- x'),(4,NULL);\n"
 # More than is looked at as a whole.
-LONG = b"INSERT INTO t VALUES ('" + b"x\\'" * (stack_dump.WHOLE // 2) + b"');\n"
+LONG = b"INSERT INTO t VALUES ('" + b"x\\'" * (stack_statements.WHOLE // 2) + b"');\n"
 
 
 def fitted(text, tmp_path, name="x.sql"):
@@ -180,8 +181,9 @@ def test_what_is_for_mariadb_alone_is_left_out_and_lines_stay(tmp_path):
 
 
 def test_a_statement_of_many_rows_is_split_where_a_row_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(stack_dump, "SPLIT", 300)
-    monkeypatch.setattr(stack_dump, "CHUNK", 100)
+    monkeypatch.setattr(stack_statements, "SPLIT", 300)
+    for module in (stack_dump, stack_statements):
+        monkeypatch.setattr(module, "CHUNK", 100)
     rows = [b"(%d,-1,'a),(b;',NULL,\\N, \"x\")" % number for number in range(400)]
     result, problems, _ = fitted(b"INSERT INTO `t`\n(a, b) VALUES " + b",".join(rows) + b";\nUSE mysql;", tmp_path)
     assert problems[0].startswith(f"database_dumps: {tmp_path}/x.sql, line 3: ")
