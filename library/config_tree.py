@@ -152,7 +152,6 @@ removed_files:
   elements: str
 """
 
-import json  # noqa: E402
 import os  # noqa: E402
 import shutil  # noqa: E402
 import stat  # noqa: E402
@@ -164,7 +163,14 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
-from ansible.module_utils.stack_folder import RECORD, folder_problem, read_record  # noqa: E402
+from ansible.module_utils.stack_folder import (  # noqa: E402
+    folder_problem,
+    next_record,
+    no_longer_wanted,
+    read_record,
+    remove_recorded,
+    write_record,
+)
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 
 
@@ -285,37 +291,6 @@ def difference(root: Path, entry: Entry) -> dict[str, str]:
     return {**header, "before": before, "after": (entry.content or b"").decode(errors="replace")}
 
 
-def next_record(found: dict, parameters: dict) -> dict:
-    """Return the record of a folder after this run; generated secrets stay in it, because data may depend on them."""
-    stack, part = parameters.get("stack", ""), parameters.get("part", "")
-    if not stack:
-        return {}
-    listed = {file["path"] for file in parameters["files"] if not file.get("secret")}
-    generated = {file["path"] for file in parameters["files"] if file.get("secret")}
-    others = found.get("written", {})
-    if not part:
-        listed |= set(others.get("", []))
-    folders = {folder["path"] for folder in parameters["directories"]}
-    return {
-        "stack": stack,
-        "written": {**others, part: sorted(listed)},
-        "kept": sorted({*found.get("kept", []), *generated}),
-        "directories": sorted({*found.get("directories", []), *folders}),
-    }
-
-
-def no_longer_wanted(root: Path, found: dict, record: dict) -> list[str]:
-    """Return the paths that only the record before knows, as far as they are there."""
-    named = {path for paths in record.get("written", {}).values() for path in paths} | {*record.get("kept", [])}
-    before = {path for paths in found.get("written", {}).values() for path in paths}
-    return sorted(path for path in before - named if record and os.path.lexists(root / path))
-
-
-def write_record(root: Path, record: dict) -> None:
-    """Write the record of a folder, for its owner alone."""
-    replace(root / RECORD, json.dumps(record, indent=1) + "\n", 0o600)
-
-
 def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
     """Bring the folder to what the parameters say and return the module's result.
 
@@ -390,17 +365,10 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
             make_directory((root / entry.path).parent, None, privileged)
             write(root / entry.path, entry, privileged)
         for path in removed:
-            remove(root, path)
+            remove_recorded(root, path)
         if record:
             write_record(root, record)
     return result
-
-
-def remove(root: Path, path: str) -> None:
-    """Remove a file of the record; one in a folder that is a link by now is somebody else's."""
-    place = root / path
-    if place.parent.resolve() == place.parent and (place.is_symlink() or not place.is_dir()):
-        place.unlink(missing_ok=True)
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ import shutil
 import stat
 from pathlib import Path, PurePosixPath
 
+from ansible.module_utils.stack_files import replace
+
 # The mark of a stack, and the list of what was written.
 RECORD = ".webstack.json"
 # What is there before there is a mark, or is made anew where it is missing.
@@ -159,6 +161,44 @@ def folder_problem(path: Path, stack: str, setting: str = "stack_dir") -> str:
         f"{setting}: {path} holds files that are not the stack's ({', '.join(found[:3])}{' …' if found[3:] else ''});"
         " give an empty folder, or one that does not exist yet."
     )
+
+
+def next_record(found: dict, parameters: dict) -> dict:
+    """Return the record of a folder after this run; generated secrets stay in it, because data may depend on them."""
+    stack, part = parameters.get("stack", ""), parameters.get("part", "")
+    if not stack:
+        return {}
+    listed = {file["path"] for file in parameters["files"] if not file.get("secret")}
+    generated = {file["path"] for file in parameters["files"] if file.get("secret")}
+    others = found.get("written", {})
+    if not part:
+        listed |= set(others.get("", []))
+    folders = {folder["path"] for folder in parameters["directories"]}
+    return {
+        "stack": stack,
+        "written": {**others, part: sorted(listed)},
+        "kept": sorted({*found.get("kept", []), *generated}),
+        "directories": sorted({*found.get("directories", []), *folders}),
+    }
+
+
+def no_longer_wanted(root: Path, found: dict, record: dict) -> list[str]:
+    """Return the paths that only the record before knows, as far as they are there."""
+    named = {path for paths in record.get("written", {}).values() for path in paths} | {*record.get("kept", [])}
+    before = {path for paths in found.get("written", {}).values() for path in paths}
+    return sorted(path for path in before - named if record and os.path.lexists(root / path))
+
+
+def write_record(root: Path, record: dict) -> None:
+    """Write the record of a folder, for its owner alone."""
+    replace(root / RECORD, json.dumps(record, indent=1) + "\n", 0o600)
+
+
+def remove_recorded(root: Path, path: str) -> None:
+    """Remove a file of the record; one in a folder that is a link by now is somebody else's."""
+    place = root / path
+    if place.parent.resolve() == place.parent and (place.is_symlink() or not place.is_dir()):
+        place.unlink(missing_ok=True)
 
 
 def written(root: Path) -> tuple[list[Path], list[Path]]:

@@ -7,6 +7,7 @@ import pytest
 import stack_haproxy
 import stack_trial
 import yaml
+from ansible.module_utils import stack_rehearsal
 from hypothesis import given
 from hypothesis import strategies as st
 from stack import PROJECT
@@ -187,14 +188,16 @@ class Balancer:
             "compose": "",
             "load_balancers": [self.entry],
         }
-        module = haproxy_converge
-        monkeypatch.setattr(module, "ask", self.ask)
-        monkeypatch.setattr(module, "save_state", lambda *_: self.orders.append("save"))
-        monkeypatch.setattr(module, "drop_state", lambda *_: self.orders.append("drop"))
-        monkeypatch.setattr(module, "trial_configuration", lambda text, _: text)
-        monkeypatch.setattr(module, "tried", self.tried)
-        monkeypatch.setattr(module, "outdated_services", lambda *_: self.outdated)
-        monkeypatch.setattr(module.subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, 0, "", ""))
+        for module in (haproxy_converge, stack_rehearsal):
+            monkeypatch.setattr(module, "ask", self.ask)
+        monkeypatch.setattr(haproxy_converge, "save_state", lambda *_: self.orders.append("save"))
+        monkeypatch.setattr(haproxy_converge, "drop_state", lambda *_: self.orders.append("drop"))
+        monkeypatch.setattr(stack_rehearsal, "trial_configuration", lambda text, _: text)
+        monkeypatch.setattr(stack_rehearsal, "tried", self.tried)
+        monkeypatch.setattr(stack_rehearsal, "outdated_services", lambda *_: self.outdated)
+        monkeypatch.setattr(
+            stack_rehearsal.subprocess, "run", lambda argv, **_: subprocess.CompletedProcess(argv, 0, "", "")
+        )
 
     def ask(self, _, command, timeout=10):
         """Answer as HAProxy would."""
