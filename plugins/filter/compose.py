@@ -123,12 +123,18 @@ def fewer_replicas(running: dict[str, int], replicas: dict[str, int]) -> list[st
     ]
 
 
+def as_they_run(services: list[dict[str, Any]], replicas: dict[str, int]) -> list[dict[str, Any]]:
+    """Return services for ``compose_rollout`` with as many replicas as there are, judged and listening as they were."""
+    return [{**service, "replicas": replicas[service["name"]], "first": 0, "port": 0} for service in services]
+
+
 class FilterModule:
     """The filters by the names that templates use."""
 
     def filters(self) -> dict[str, Any]:
         """Return them."""
         return {
+            "as_they_run": as_they_run,
             "compose_value": compose_value,
             "compose_environment": compose_environment,
             "within_host": within_host,

@@ -86,6 +86,18 @@ def images_missing(names: dict[str, dict], source: str, present: dict[str, dict]
     return sorted(missing, key=lambda item: (item["built"], item.get("application", False)))
 
 
+def image_starts(names: dict[str, dict], source: str, known: dict[str, dict]) -> dict[str, dict]:
+    """Return user, entry point and command of the images of front end and back end, empty where they are not known.
+
+    Args:
+        names: what ``image_names`` returned.
+        source: ``registry`` or ``debian``.
+        known: images by their names.
+    """
+    unknown = {"user": "", "entrypoint": [], "command": []}
+    return {tier: known.get(names.get(tier, {}).get(source, ""), unknown) for tier in ("fe", "be")}
+
+
 def registry_reference(reference: str, registry: str) -> str:
     """Return an image's name with the prefix of a mirror, unless it names a registry itself."""
     first, slash, _ = reference.partition("/")
@@ -154,6 +166,7 @@ class FilterModule:
             "image_candidates": image_candidates,
             "image_details": read_images,
             "image_names": image_names,
+            "image_starts": image_starts,
             "images_missing": images_missing,
             "is_init": is_init,
         }

@@ -5,8 +5,10 @@ import json
 import certificates_filters
 import compose_filters
 import database_filters
+import files_filters
 import images_filters
 import networks_filters
+import nodes_filters
 import pytest
 import yaml
 from hypothesis import given
@@ -260,3 +262,85 @@ def test_umask_is_set_before_what_the_image_starts():
     # Of an image that is not there yet nothing is known.
     unknown = {"entrypoint": [], "command": []}
     assert compose_filters.development_service(CODE, unknown, [], {**ME, "umask": "0077"})["entrypoint"] == []
+
+
+def test_program_is_written_as_it_stands_in_the_checkout(tmp_path):
+    (tmp_path / "one.py").write_text("print('{{ é }}')\n\n", encoding="utf-8")
+    found = files_filters.program_files(["one"], str(tmp_path), "backup/recovery")
+    assert found == [{"path": "backup/recovery/one.py", "content": "print('{{ é }}')\n\n"}]
+
+
+@pytest.mark.parametrize(("source", "user"), [("registry", "1"), ("debian", "2"), ("", "")])
+def test_images_of_both_tiers_say_what_they_start(source, user):
+    names = {"fe": {"registry": "fe:1", "debian": "fe:1-debian"}}
+    known = {
+        name: {"user": user, "entrypoint": [], "command": ["a"]} for name, user in (("fe:1", "1"), ("fe:1-debian", "2"))
+    }
+    found = images_filters.image_starts(names, source, known)
+    assert found["fe"]["user"] == user
+    # One that is not there yet, or is not wanted.
+    assert found["be"] == {"user": "", "entrypoint": [], "command": []}
+
+
+def test_services_are_changed_as_they_run():
+    service = {"name": "fe", "replicas": 2, "first": 1, "port": 8000, "batch": "25%"}
+    assert compose_filters.as_they_run([service], {"fe": 5}) == [{**service, "replicas": 5, "first": 0, "port": 0}]
+
+
+def node(identity, host="", labels=()):
+    """Return what a manager says of a node, which the inventory calls ``host``."""
+    own = {"webstack.host": host} if host else {}
+    return {"ID": identity, "Spec": {"Labels": {**own, **dict.fromkeys(labels, "true")}}}
+
+
+NODES = [node("1", "a", ["db"]), node("2", "b", ["edge"]), node("3", labels=["edge"]), {"ID": "4", "Spec": {"Labels": None}}]
+
+
+def test_nodes_are_known_by_the_names_of_the_inventory():
+    assert nodes_filters.nodes_by_host(NODES) == dict(zip(["a", "b", "3", "4"], NODES, strict=True))
+
+
+def test_holders_of_labels_are_found():
+    holders = nodes_filters.label_holders(nodes_filters.nodes_by_host(NODES))
+    assert holders == {"webstack.host": ["a", "b"], "db": ["a"], "edge": ["b", "3"]}
+    assert nodes_filters.nodes_labelled(holders, ["edge", "other", "db"]) == [["b", "edge"], ["3", "edge"], ["a", "db"]]
+
+
+def test_labels_are_given_and_taken():
+    nodes = nodes_filters.nodes_by_host(NODES)
+    wrong = nodes_filters.labels_wrong(
+        {"db": ["a"], "edge": ["a", "b"], "new": ["b"]}, nodes_filters.label_holders(nodes), nodes
+    )
+    assert [(item["label"], item["host"], item["node"], item["present"]) for item in wrong] == [
+        ("edge", "a", "1", True),
+        ("edge", "3", "3", False),
+        ("new", "b", "2", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "formed"),
+    [
+        ([], False),
+        # Skipped, refused, answered, and two ways to have lost the quorum.
+        ([{}, {"skipped": True}], False),
+        ([{"rc": 1, "stderr": "This node is not a swarm manager."}], False),
+        ([{}, {"rc": 0, "stderr": ""}], True),
+        ([{"rc": 1, "stderr": "rpc error: The swarm does not have a leader."}], True),
+        ([{"rc": 124, "stderr": ""}], True),
+    ],
+)
+def test_swarm_is_there_even_without_its_quorum(asked, formed):
+    assert nodes_filters.swarm_formed(asked) is formed
+
+
+def test_controllers_are_those_whose_engine_says_so():
+    answers = ['{"ControlAvailable": true}', '{"ControlAvailable": false}', "", "{}"]
+    assert nodes_filters.swarm_controllers(["a", "b", "c", "d"], answers) == ["a"]
+
+
+def test_networks_of_a_swarm_have_the_range_that_is_given():
+    found = nodes_filters.swarm_networks(
+        {"edge": {"internal": False, "x": 1}, "data": {"internal": True}}, {"data": "10.9.5.0/24"}
+    )
+    assert found == {"edge": {"internal": False, "subnet": ""}, "data": {"internal": True, "subnet": "10.9.5.0/24"}}
