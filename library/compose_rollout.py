@@ -124,6 +124,7 @@ steps:
 
 import json  # noqa: E402
 import time  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
@@ -178,10 +179,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
     before = stack.containers()
     steps += replace_others(stack, parameters, model, say, check)
     for service in parameters["services"]:
-
-        def progress(gate: str, text: str, name: str = service["name"]) -> None:
-            say(name, gate, text)
-
+        progress = partial(say, service["name"])
         rollout = Rollout(stack, service, model[service["name"]], parameters["timeout"], progress)
         plan = rollout.plan()
         steps += plan

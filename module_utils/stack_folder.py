@@ -70,12 +70,14 @@ EARLIER = (
     "registry/*",
     *(f"secrets/{reader}/*" for reader in ("be", "db", "mysql-exporter", "grafana", "registry")),
 )
+# Bytes that are read of a file.
+LIMIT = 1 << 24
 # What opens the backups outlives the stack.
 SPARED = "secrets/backup/"
 
 
-def read_bytes(path: Path, limit: int = 1 << 24) -> bytes:
-    """Return the beginning of a regular file, at most ``limit`` bytes; links are not followed.
+def read_bytes(path: Path) -> bytes:
+    """Return the beginning of a regular file, at most ``LIMIT`` bytes; links are not followed.
 
     Raises:
         OSError: there is no such file.
@@ -84,7 +86,7 @@ def read_bytes(path: Path, limit: int = 1 << 24) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is no file")
-        return file.read(limit)
+        return file.read(LIMIT)
 
 
 def inside(name: object) -> bool:
@@ -141,24 +143,24 @@ def is_earlier(root: Path, stack: str) -> bool:
     )
 
 
-def folder_problem(path: Path, stack: str, setting: str = "stack_dir") -> str:
+def folder_problem(path: Path, stack: str) -> str:
     """Return why a folder cannot be that of ``stack``, in one sentence; empty if it can."""
     root = path.resolve()
     if root in (Path("/"), Path.home().resolve()):
-        return f"{setting}: {path} is not the stack's alone; give a folder inside."
+        return f"stack_dir: {path} is not the stack's alone; give a folder inside."
     try:
         found = names(root)
     except FileNotFoundError:
         return ""
     except OSError as error:
-        return f"{setting}: {path} cannot be used as a folder ({error.strerror}); give another one."
+        return f"stack_dir: {path} cannot be used as a folder ({error.strerror}); give another one."
     record = read_record(root)
     if record and record["stack"] != stack:
-        return f"{setting}: {path} is the folder of the stack {record['stack']}; give {stack} another one."
+        return f"stack_dir: {path} is the folder of the stack {record['stack']}; give {stack} another one."
     if record or not found or is_earlier(root, stack):
         return ""
     return (
-        f"{setting}: {path} holds files that are not the stack's ({', '.join(found[:3])}{' …' if found[3:] else ''});"
+        f"stack_dir: {path} holds files that are not the stack's ({', '.join(found[:3])}{' …' if found[3:] else ''});"
         " give an empty folder, or one that does not exist yet."
     )
 

@@ -242,10 +242,10 @@ def read_counts(statistics: str) -> dict[str, Counts]:
     return found
 
 
-def frontend_counts(master: Path, timeout: float = 10) -> dict[str, int]:
+def frontend_counts(master: Path) -> dict[str, int]:
     """Return ``requests`` and ``failed`` ones of the application since a process has started; nothing if none answers."""
     try:
-        return requests_of(ask(master, "@1 show stat", timeout))
+        return requests_of(ask(master, "@1 show stat"))
     except OSError:
         return {}
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.stack_compose import filters, hopeless, killed, read_published
-from ansible.module_utils.stack_haproxy import Server, ask, read_servers, read_sessions
+from ansible.module_utils.stack_haproxy import Server, ask, read_servers
 from ansible.module_utils.stack_ports import overlap
 
 PAUSE = 0.2
@@ -134,14 +134,6 @@ class Stack:
             RolloutError: it does not answer.
         """
         return read_servers(self.ask(balancer, f"@1 show servers state {backend}"))
-
-    def sessions(self, balancer: dict, backend: str) -> dict[str, int]:
-        """Return the requests under way by slot.
-
-        Raises:
-            RolloutError: the load balancer does not answer.
-        """
-        return read_sessions(self.ask(balancer, "@1 show stat"), backend)
 
     def set_state(self, balancer: dict, backend: str, server: str, state: str) -> None:
         """Let a slot drain, or make it ready.

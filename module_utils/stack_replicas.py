@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ansible.module_utils.stack_haproxy import Server, failed_checks, first_of
+from ansible.module_utils.stack_haproxy import Server, failed_checks, first_of, read_sessions
 from ansible.module_utils.stack_project import PAUSE, Container, RolloutError, Stack, broken, names
 from ansible.module_utils.stack_rollout import batch_size, next_step
 from ansible.module_utils.stack_trial import ANSWERED, brief
@@ -304,7 +304,7 @@ class Rollout:
             nonlocal quiet
             open_ = 0
             for balancer in self.balancers:
-                sessions = self.stack.sessions(balancer, self.name)
+                sessions = read_sessions(self.stack.ask(balancer, "@1 show stat"), self.name)
                 open_ += sum(sessions.get(server, 0) for other, server in drained if other is balancer)
             quiet = 0 if open_ else quiet + 1
             return quiet > 1
