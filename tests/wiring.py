@@ -13,6 +13,7 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from jinja2 import Environment, nodes
 
 PROJECT = Path(__file__).parents[1]
 # What the preflight finds, as far as settings are wired to it.
@@ -28,6 +29,8 @@ HOST = {
     "state": {},
     "docker_socket": "/var/run/docker.sock",
 }
+PARSER = Environment()  # noqa: S701 (nothing is rendered)
+CONDITIONS = ("when", "that", "until", "changed_when", "failed_when")
 
 
 @cache
@@ -74,6 +77,19 @@ def render_template(name: str, role: str, **settings: Any) -> str:
     """Return a template of a role as the playbook writes it."""
     text = trust_as_template((PROJECT / f"roles/{role}/templates/{name}").read_text(encoding="utf-8"))
     return render(text, role, **settings)
+
+
+def reads(value: Any, key: Any = "") -> set[str]:
+    """Return the variables that templates and conditions read: those of a text, and of all that a list or dictionary holds."""
+    if isinstance(value, dict):
+        return {name for key, item in value.items() for name in reads(key) | reads(item, key)}
+    if isinstance(value, list):
+        return {name for item in value for name in reads(item, key)}
+    if not isinstance(value, str):
+        return set()
+    # A condition stands without braces.
+    text = f"{{{{ {value} }}}}" if key in CONDITIONS and "{{" not in value else value
+    return {node.name for node in PARSER.parse(text).find_all(nodes.Name) if node.ctx == "load"}
 
 
 def tasks(entries: list[dict]) -> Iterator[dict]:

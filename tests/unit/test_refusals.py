@@ -730,7 +730,7 @@ def test_data_volume_is_judged_by_what_is_in_it(project, volume, kind):
     run("docker", "run", *fill, MYSQL, "-c", content)
     # What the role runs, as Ansible would: the very command of its task.
     task = project.tasks("database/tasks/volume.yml")[0]
-    given = {"_database_host": {"run_options": []}, "_database_stack_name": volume.removesuffix("_database")}
+    given = {"_database_host": {"run_options": []}, "stack_name": volume.removesuffix("_database")}
     command = project.templar({**given, "_database_image": MYSQL, **task["vars"]})
     sentence = stack_filters.data_volume_problem(
         run(*command.template(task["ansible.builtin.command"]["argv"])).stdout, volume
