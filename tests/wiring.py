@@ -5,6 +5,7 @@ For settings whose effect no scenario can show: that the value reaches the argum
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -79,17 +80,30 @@ def render_template(name: str, role: str, **settings: Any) -> str:
     return render(text, role, **settings)
 
 
-def reads(value: Any, key: Any = "") -> set[str]:
-    """Return the variables that templates and conditions read: those of a text, and of all that a list or dictionary holds."""
+def expressions(value: Any, key: Any = "") -> Iterator[nodes.Template]:
+    """Yield what Jinja makes of a text, or of each text that a list or dictionary holds."""
     if isinstance(value, dict):
-        return {name for key, item in value.items() for name in reads(key) | reads(item, key)}
-    if isinstance(value, list):
-        return {name for item in value for name in reads(item, key)}
-    if not isinstance(value, str):
-        return set()
-    # A condition stands without braces.
-    text = f"{{{{ {value} }}}}" if key in CONDITIONS and "{{" not in value else value
-    return {node.name for node in PARSER.parse(text).find_all(nodes.Name) if node.ctx == "load"}
+        for name, item in value.items():
+            yield from expressions(name)
+            yield from expressions(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from expressions(item, key)
+    elif isinstance(value, str):
+        # A condition stands without braces.
+        yield PARSER.parse(f"{{{{ {value} }}}}" if key in CONDITIONS and "{{" not in value else value)
+
+
+def reads(value: Any) -> Counter:
+    """Return how often each variable is read by templates and conditions, with the filter next to it or ""."""
+    found: Counter = Counter()
+    for tree in expressions(value):
+        found.update((node.name, "") for node in tree.find_all(nodes.Name) if node.ctx == "load")
+        for node in tree.find_all(nodes.Filter):
+            if isinstance(node.node, nodes.Name):
+                found[node.node.name, node.name] += 1
+                found[node.node.name, ""] -= 1
+    return found
 
 
 def tasks(entries: list[dict]) -> Iterator[dict]:

@@ -268,19 +268,19 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
         (False, [], ["python"], False),
     ],
 )
-@pytest.mark.parametrize("tier", ["frontend", "backend"])
-def test_init_is_process_1_unless_the_image_brings_one(tier, wanted, entrypoint, command, init):
+@pytest.mark.parametrize(("role", "tier"), [("frontend", "fe"), ("backend", "be")])
+def test_init_is_process_1_unless_the_image_brings_one(role, tier, wanted, entrypoint, command, init):
     page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(rf"{{% if _{tier}_init.*?endif %}}\n", page, re.DOTALL)
+    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
     start = {"user": "", "entrypoint": entrypoint, "command": command}
-    rendered = render(trust_as_template(part), tier, **{f"_{tier}_init": wanted, f"_{tier}_image_start": start})
+    rendered = render(trust_as_template(part), role, **{f"{tier}_init": wanted, f"_{role}_image_start": start})
     assert (yaml.safe_load(rendered or "") == {"init": True}) == init
 
 
 def proxy_page(**settings):
     """Return what the Compose file says about the port of the database."""
     page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(r"\{% if _database_port > 0 %\}\n.*?endif %\}\n", page, re.DOTALL)
+    (part,) = re.findall(r"\{% if database_port \| int > 0 %\}\n.*?endif %\}\n", page, re.DOTALL)
     facts = {"_compose_host": HOST, "_database_proxy_digest": "d"} | settings
     return yaml.safe_load(render(trust_as_template("  x-load-balancer: &load-balancer {}\n" + part), "database", **facts))
 
