@@ -28,7 +28,7 @@ from ansible.module_utils.common.validation import (
 DNS_HEADER = 12
 DNS_EDNS = 11
 DNS_RECORD = 16
-# Line in a file of group_vars after which role variables are wired to settings.
+# Line in a file of group_vars after which no setting follows, but what is computed from settings.
 WIRING_MARK = "# --- wiring"
 
 UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}

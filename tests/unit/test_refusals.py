@@ -687,7 +687,7 @@ def test_image_that_is_nowhere_is_refused(project, pulled, known, refused):
     given = {
         "__images_item": {"reference": "shop/fe:1", "setting": "fe_image"},
         "__images_pulled": {"rc": pulled, "stderr_lines": ["trying", "no such host"]},
-        "_images_host": {"images": {name: {} for name in known}},
+        "_preflight_result": {"images": {name: {} for name in known}},
     }
     templar = project.templar(given)
     assert all(map(templar.evaluate_conditional, task["when"])) is refused
