@@ -179,8 +179,11 @@ def with_defaults(given: dict[str, Any], name: str, **defaults: Any) -> dict[str
         name: of the setting.
         defaults: those that depend on other settings.
     """
+    # To a browser the name of a header is the same in any case.
+    same = {str(key).lower(): key for key in given} if name == "edge_headers" else {}
+    usual = {same.get(key.lower(), key): value for key, value in {**DEFAULTS[name], **defaults}.items()}
     # What is given keeps its order before that of the defaults: a changed order is a changed file.
-    merged = {**DEFAULTS[name], **defaults, **given}
+    merged = {**usual, **given}
     dropping = DROPPING.get(name, ())
     return {key: value for key, value in merged.items() if isinstance(value, bool) or value not in dropping}
 

@@ -855,6 +855,45 @@ def test_dictionary_is_merged_with_the_defaults_that_group_vars_show(project, na
     assert project.values({name: {}})[name] == defaults
 
 
+# Another value of one key.
+CHANGED = {
+    "fe_limits": ("memory", "300M"),
+    "be_limits": ("pids", 200),
+    "lb_limits": ("cpus", "3.0"),
+    "database_limits": ("memory", "2G"),
+    "monitoring_prometheus_limits": ("memory", "1G"),
+    "monitoring_limits": ("cpus", "0.2"),
+    "edge_limits": ("body", "1M"),
+    "edge_headers": ("X-Frame-Options", "DENY"),
+    "lb_timeouts": ("server", "60s"),
+    "monitoring_alert_thresholds": ("backup_hours", 50),
+    "backup_keep": ("daily", 14),
+}
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_one_key_of_a_dictionary_is_changed_and_an_unknown_one_is_refused(project, name):
+    key, value = CHANGED[name]
+    wanted = {**stack_settings.DEFAULTS[name], key: value}
+    assert value != stack_settings.DEFAULTS[name][key]
+    assert project.values({name: {key: value}})[name] == wanted
+    template = trust_as_template(f"{{{{ {name} | with_defaults('{name}') }}}}")
+    assert Templar(project.loader, {name: {key: value}}).template(template) == wanted
+    for known in stack_settings.DEFAULTS[name]:
+        (sentence,) = project.refusals({name: {known[:-1]: value}})[1]
+        assert sentence.startswith(f"{name}: {known[:-1]!r} is no "), sentence
+        assert sentence.endswith(f"; did you mean {known}?")
+
+
+@pytest.mark.parametrize(("value", "sent"), [("DENY", {"x-frame-options": "DENY"}), ("", {})])
+def test_header_is_the_same_in_any_case(project, value, sent):
+    headers = project.values({"edge_headers": {"x-frame-options": value}})["edge_headers"]
+    assert {name: value for name, value in headers.items() if name.lower() == "x-frame-options"} == sent
+    assert len(headers) == 2 + len(sent)
+    # And others may be given.
+    assert len(project.values({"edge_headers": {"Permissions-Policy": "camera=()"}})["edge_headers"]) == 4
+
+
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_merged_dictionary_is_what_roles_get(name):
     """It is merged where it is read, and read nowhere without."""

@@ -134,6 +134,13 @@ def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
     assert render(bound, "compose", image_build_cache="0") == 0
 
 
+@pytest.mark.parametrize(("mode", "check"), [("production", "600ms"), ("development", "5s")])
+def test_one_of_lb_timeouts_leaves_the_others_as_they_are(mode, check):
+    timeouts = load("roles/load_balancer/vars/main.yml")["__load_balancer_timeouts"]
+    found = render(timeouts, "load_balancer", lb_timeouts={"server": "60s"}, app_mode=mode)
+    assert found == {**stack_settings.DEFAULTS["lb_timeouts"], "server": "60s", "check": check}
+
+
 def test_monitoring_memory_reservation_is_counted():
     values = {name: setting.default for name, setting in stack_settings.read_settings(PROJECT).items()}
     values["monitoring_memory_reservation"] = "1G"
