@@ -137,7 +137,7 @@ test-all: $(VENV)/.ready-dev ## Run every test of every scenario, the long ones 
 test-mutations: $(VENV)/.ready-dev ## Break the project in a copy, piece by piece, and expect that the tests notice
 	$(VENV)/bin/python tests/mutations
 
-docs: $(VENV)/.ready ## Write the generated tables of README.md and docs/ anew
+docs: $(VENV)/.ready ## Write the generated tables of docs/ again
 	$(VENV)/bin/python tests/docs.py --write
 
 venv: $(VENV)/.ready ## Install the pinned tools into .venv

@@ -1,6 +1,6 @@
 """Write the tables that are generated into pages, or check that they are up to date.
 
-Variables in README.md come from the argument specs, the access matrix in docs/architecture.md from
+Settings in docs/variables.md come from the argument specs, the access matrix in docs/architecture.md from
 tests/access_matrix.yml, what an edit touches in docs/operations.md from tests/edits.yml, the answers to the scanner of TLS
 in docs/security.md from tests/audit_findings.yml, what proves each promise in docs/testing.md from tests/promises.yml.
 """
@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT / "module_utils"))
 from stack_settings import WIRING_MARK, read_settings  # noqa: E402
 
-README = PROJECT / "README.md"
+VARIABLES = PROJECT / "docs" / "variables.md"
 ARCHITECTURE = PROJECT / "docs" / "architecture.md"
 OPERATIONS = PROJECT / "docs" / "operations.md"
 SECURITY = PROJECT / "docs" / "security.md"
@@ -34,7 +34,10 @@ def variables() -> str:
     for path in sorted(PROJECT.glob("group_vars/all/*.yml")):
         text = path.read_text(encoding="utf-8").partition(WIRING_MARK)[0]
         title = next(line[2:].strip() for line in text.splitlines() if line.startswith("# "))
-        parts.append(f"\n**{title}** `group_vars/all/{path.name}`\n\n| setting | type | default | |\n|---|---|---|---|\n")
+        heading, _, rest = title.rstrip(".").partition(": ")
+        about = f"{rest[:1].upper()}{rest[1:]}. " if rest else ""
+        parts.append(f"\n## {heading}\n\n{about}In `group_vars/all/{path.name}`.\n\n")
+        parts.append("| setting | type | default | what it does |\n|---|---|---|---|\n")
         names = [line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()]
         for name in names:
             setting = settings[name]
@@ -128,7 +131,7 @@ def main() -> int:
     write = parser.parse_args().write
     code = 0
     for path, name, content in (
-        (README, "variables", variables()),
+        (VARIABLES, "variables", variables()),
         (ARCHITECTURE, "access matrix", access()),
         (OPERATIONS, "edits", edits()),
         (SECURITY, "findings", findings()),

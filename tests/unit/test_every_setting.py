@@ -43,7 +43,6 @@ ELSEWHERE = {
         "be_source",
         "fe_source_target",
         "be_source_target",
-        "database_port",
         "debug_port",
         "image_registry",
         "image_refresh",

@@ -4,6 +4,7 @@ The marker ``shows`` names the settings that a test looks at; tests/unit/test_ev
 """
 
 import json
+import os
 import re
 import socket
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cryptography import x509
+from stack import run
 from stack_settings import parse_size
 
 OWN = yaml.safe_load((Path(__file__).parents[1] / "inventory/hosts.yml").read_text())["all"]["hosts"]["localhost"]
@@ -179,6 +181,22 @@ def test_database_is_as_wanted(stack):
     assert (host["Memory"], host["PidsLimit"], host["NanoCpus"]) == (parse_size("900M"), 400, 1_500_000_000)
     assert host["MemoryReservation"] == parse_size("400M")
     assert stack.containers("db")[0]["Config"]["StopTimeout"] == 60
+
+
+@pytest.mark.shows("database_port")
+def test_database_is_reached_from_loopback_of_the_host_alone(stack):
+    (proxy,) = stack.containers("db-proxy")
+    published = [binding for bindings in proxy["HostConfig"]["PortBindings"].values() for binding in bindings]
+    assert published == [{"HostIp": "127.0.0.1", "HostPort": str(OWN["database_port"])}]
+    assert not stack.containers("db")[0]["HostConfig"]["PortBindings"]
+    client = ["docker", "run", "--rm", "--network=host", "--env=MYSQL_PWD", "--entrypoint=mysql", stack.containers("db")[0]["Image"]]
+    login = ["--protocol=tcp", "--host=127.0.0.1", f"--port={OWN['database_port']}", f"--user={OWN['database_user']}"]
+    query = ["--batch", "--skip-column-names", "--execute=SELECT CURRENT_USER(), @@hostname"]
+    environment = {**os.environ, "MYSQL_PWD": OWN["database_password"]}
+    answer = run(*client, *login, OWN["database_name"], *query, env=environment).stdout.split()
+    assert answer == ["keeper@%", stack.containers("db")[0]["Config"]["Hostname"]]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((stack.address, OWN["database_port"]), timeout=5)
 
 
 @pytest.mark.shows(
