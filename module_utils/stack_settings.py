@@ -28,7 +28,7 @@ from ansible.module_utils.common.validation import (
 DNS_HEADER = 12
 DNS_EDNS = 11
 DNS_RECORD = 16
-# Line in a file of group_vars after which role variables are wired to settings.
+# Line in a file of group_vars after which no setting follows, but what is computed from settings.
 WIRING_MARK = "# --- wiring"
 
 UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2**30, "gb": 2**30}
@@ -93,49 +93,32 @@ TYPES = {
 
 @dataclass
 class Setting:
-    """One public setting: what its value must be and which role variable it feeds."""
+    """One public setting and what its value must be."""
 
     name: str
-    option: str
     type: str = "str"
     elements: str = ""
     choices: list | None = None
     description: str = ""
-    role: str = ""
     default: Any = field(default=None)
 
 
 def read_settings(project: Path) -> dict[str, Setting]:
-    """Return every public setting by name, from the roles' argument specs and their wiring in group_vars.
+    """Return every public setting by name: what group_vars sets above the wiring and the roles' argument specs describe.
 
     Args:
         project: the checkout.
     """
-    options: dict[str, tuple[str, dict]] = {}
+    options: dict[str, dict] = {}
     for path in sorted(project.glob("roles/*/meta/argument_specs.yml")):
-        specs = _read_yaml(path)["argument_specs"]
-        for name, spec in specs["main"].get("options", {}).items():
-            options[name] = (path.parts[-3], spec)
+        options |= _read_yaml(path)["argument_specs"]["main"].get("options", {})
     settings: dict[str, Setting] = {}
     for path in sorted(project.glob("group_vars/all/*.yml")):
-        public, wiring = _read_yaml(path, False), _read_yaml(path, True)
-        sources = {name: name for name in public if name in options}
-        for option, value in wiring.items():
-            match = re.fullmatch(r"\{\{\s*([a-z0-9_]+)\b[^}]*\}\}", str(value))
-            if match and option in options and match[1] in public:
-                sources.setdefault(match[1], option)
-        for name, option in sources.items():
-            role, spec = options[option]
-            settings[name] = Setting(
-                name,
-                option,
-                spec.get("type", "str"),
-                spec.get("elements", ""),
-                spec.get("choices"),
-                " ".join(spec["description"]) if isinstance(spec["description"], list) else spec["description"],
-                role,
-                public[name],
-            )
+        for name, default in _read_yaml(path, False).items():
+            if spec := options.get(name):
+                settings[name] = Setting(
+                    name, spec["type"], spec.get("elements", ""), spec.get("choices"), spec["description"], default
+                )
     return settings
 
 
@@ -196,8 +179,11 @@ def with_defaults(given: dict[str, Any], name: str, **defaults: Any) -> dict[str
         name: of the setting.
         defaults: those that depend on other settings.
     """
+    # To a browser the name of a header is the same in any case.
+    same = {str(key).lower(): key for key in given} if name == "edge_headers" else {}
+    usual = {same.get(key.lower(), key): value for key, value in {**DEFAULTS[name], **defaults}.items()}
     # What is given keeps its order before that of the defaults: a changed order is a changed file.
-    merged = {**DEFAULTS[name], **defaults, **given}
+    merged = {**usual, **given}
     dropping = DROPPING.get(name, ())
     return {key: value for key, value in merged.items() if isinstance(value, bool) or value not in dropping}
 

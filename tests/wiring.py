@@ -5,6 +5,7 @@ For settings whose effect no scenario can show: that the value reaches the argum
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from jinja2 import Environment, nodes
 
 PROJECT = Path(__file__).parents[1]
 # What the preflight finds, as far as settings are wired to it.
@@ -28,6 +30,8 @@ HOST = {
     "state": {},
     "docker_socket": "/var/run/docker.sock",
 }
+PARSER = Environment()  # noqa: S701 (nothing is rendered)
+CONDITIONS = ("when", "that", "until", "changed_when", "failed_when")
 
 
 @cache
@@ -74,6 +78,32 @@ def render_template(name: str, role: str, **settings: Any) -> str:
     """Return a template of a role as the playbook writes it."""
     text = trust_as_template((PROJECT / f"roles/{role}/templates/{name}").read_text(encoding="utf-8"))
     return render(text, role, **settings)
+
+
+def expressions(value: Any, key: Any = "") -> Iterator[nodes.Template]:
+    """Yield what Jinja makes of a text, or of each text that a list or dictionary holds."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from expressions(name)
+            yield from expressions(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from expressions(item, key)
+    elif isinstance(value, str):
+        # A condition stands without braces.
+        yield PARSER.parse(f"{{{{ {value} }}}}" if key in CONDITIONS and "{{" not in value else value)
+
+
+def reads(value: Any) -> Counter:
+    """Return how often each variable is read by templates and conditions, with the filter next to it or ""."""
+    found: Counter = Counter()
+    for tree in expressions(value):
+        found.update((node.name, "") for node in tree.find_all(nodes.Name) if node.ctx == "load")
+        for node in tree.find_all(nodes.Filter):
+            if isinstance(node.node, nodes.Name):
+                found[node.node.name, node.name] += 1
+                found[node.node.name, ""] -= 1
+    return found
 
 
 def tasks(entries: list[dict]) -> Iterator[dict]:

@@ -335,10 +335,10 @@ class Dumps:
     def run(self, *names):
         """Return what a run with these dumps says, and remember what it remembers."""
         dumps = [f"{name}.sql" for name in names]
-        facts = {"database_dumps": dumps, "_database_project_dir": str(self.folder)}
+        facts = {"database_dumps": dumps, "_stack_project_dir": str(self.folder)}
         host = {**HOST, "database_volume": True, "rendered": True, "containers": [], "dumps": self.record}
         facts["_preflight_result"] = host
-        facts |= {"_database_image_ready": True, "__database_volume": {"stdout": "mysqld 9.7\n\nmysql.ibd\napp\n"}}
+        facts |= {"_images_resolved": {"ready": True}, "__database_volume": {"stdout": "mysqld 9.7\n\nmysql.ibd\napp\n"}}
         entry = task("database", "main.yml", "Look at dumps that have changed since the database was made")
         if not all(holds(condition, "database", **facts) for condition in entry["when"]):
             return ""
@@ -355,7 +355,7 @@ def dumps(tmp_path):
     runs = Dumps(tmp_path)
     runs.write(one="CREATE TABLE a (b INT);", two="INSERT INTO a VALUES (1);", three="INSERT INTO a VALUES (2);")
     write = task("database", "dumps.yml", "Remember which dumps the database is made from")["ansible.builtin.copy"]
-    facts = {"database_dumps": ["one.sql", "two.sql"], "_database_project_dir": str(tmp_path)}
+    facts = {"database_dumps": ["one.sql", "two.sql"], "_stack_project_dir": str(tmp_path)}
     runs.record = json.loads(render(write["content"], "database", **facts))
     return runs
 
@@ -418,5 +418,5 @@ def test_of_a_database_without_a_record_changes_are_known_from_now_on(dumps):
 def test_new_database_takes_its_dumps_and_nothing_is_said(dumps, fact):
     entry = task("database", "main.yml", "Look at dumps that have changed since the database was made")
     host = {**HOST, "database_volume": True, "rendered": True, "containers": [], "dumps": {}, fact: False}
-    facts = {"database_dumps": ["three.sql"], "_database_project_dir": str(dumps.folder), "_preflight_result": host}
-    assert not all(holds(condition, "database", _database_image_ready=True, **facts) for condition in entry["when"])
+    facts = {"database_dumps": ["three.sql"], "_stack_project_dir": str(dumps.folder), "_preflight_result": host}
+    assert not all(holds(condition, "database", _images_resolved={"ready": True}, **facts) for condition in entry["when"])

@@ -177,4 +177,4 @@ def test_every_playbook_that_changes_a_stack_takes_it_first(path):
 def test_modules_wait_with_what_the_preflight_hands_on():
     for name in ("main.yml", "lock.yml"):
         (task,) = yaml.safe_load((PROJECT / "roles/preflight/tasks" / name).read_text())
-        assert task["stack_preflight"]["lock_timeout"] == "{{ _preflight_lock_timeout }}"
+        assert task["stack_preflight"]["lock_timeout"] == "{{ stack_wait_timeout | int }}"

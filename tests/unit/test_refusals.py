@@ -697,7 +697,7 @@ def test_image_that_is_nowhere_is_refused(project, pulled, known, refused):
     given = {
         "__images_item": {"reference": "shop/fe:1", "setting": "fe_image"},
         "__images_pulled": {"rc": pulled, "stderr_lines": ["trying", "no such host"]},
-        "_images_host": {"images": {name: {} for name in known}},
+        "_preflight_result": {"images": {name: {} for name in known}},
     }
     templar = project.templar(given)
     assert all(map(templar.evaluate_conditional, task["when"])) is refused
@@ -740,7 +740,7 @@ def test_data_volume_is_judged_by_what_is_in_it(project, volume, kind):
     run("docker", "run", *fill, MYSQL, "-c", content)
     # What the role runs, as Ansible would: the very command of its task.
     task = project.tasks("database/tasks/volume.yml")[0]
-    given = {"_database_host": {"run_options": []}, "_database_stack_name": volume.removesuffix("_database")}
+    given = {"_database_host": {"run_options": []}, "stack_name": volume.removesuffix("_database")}
     command = project.templar({**given, "_database_image": MYSQL, **task["vars"]})
     sentence = database_filters.data_volume_problem(
         run(*command.template(task["ansible.builtin.command"]["argv"])).stdout, volume
@@ -865,22 +865,56 @@ def test_dictionary_is_merged_with_the_defaults_that_group_vars_show(project, na
     assert project.values({name: {}})[name] == defaults
 
 
-def test_merged_dictionary_is_what_roles_get(project):
-    given = {
-        name: {next(iter(defaults)): next(iter(defaults.values()))} for name, defaults in stack_settings.DEFAULTS.items()
-    }
-    templar = project.templar(given)
-    for name, setting in DICTIONARIES.items():
-        if setting.option != name:
-            merged = templar.template(project.variables[setting.option])
-            assert merged == stack_settings.DEFAULTS[name], setting.option
-    # Those without a name of their own in a role are merged where they are used, and nowhere used without.
-    for name in (name for name, setting in DICTIONARIES.items() if setting.option == name):
-        for path in [*PROJECT.glob("roles/**/*.yml"), *PROJECT.glob("roles/**/*.j2"), PROJECT / "docker-compose.yml.j2"]:
-            if not {"meta", "files"} & set(path.parts):
-                text = path.read_text()
-                used = re.findall(rf"\b{name} \|\s*with_defaults\(['\"]{name}['\"]\)", text)
-                assert len(used) == len(re.findall(rf"(?<![\w'\"]){name}\b(?!['\"])", text)), path
+# Another value of one key.
+CHANGED = {
+    "fe_limits": ("memory", "300M"),
+    "be_limits": ("pids", 200),
+    "lb_limits": ("cpus", "3.0"),
+    "database_limits": ("memory", "2G"),
+    "monitoring_prometheus_limits": ("memory", "1G"),
+    "monitoring_limits": ("cpus", "0.2"),
+    "edge_limits": ("body", "1M"),
+    "edge_headers": ("X-Frame-Options", "DENY"),
+    "lb_timeouts": ("server", "60s"),
+    "monitoring_alert_thresholds": ("backup_hours", 50),
+    "backup_keep": ("daily", 14),
+}
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_one_key_of_a_dictionary_is_changed_and_an_unknown_one_is_refused(project, name):
+    key, value = CHANGED[name]
+    wanted = {**stack_settings.DEFAULTS[name], key: value}
+    assert value != stack_settings.DEFAULTS[name][key]
+    assert project.values({name: {key: value}})[name] == wanted
+    template = trust_as_template(f"{{{{ {name} | with_defaults('{name}') }}}}")
+    assert Templar(project.loader, {name: {key: value}}).template(template) == wanted
+    for known in stack_settings.DEFAULTS[name]:
+        (sentence,) = project.refusals({name: {known[:-1]: value}})[1]
+        assert sentence.startswith(f"{name}: {known[:-1]!r} is no "), sentence
+        assert sentence.endswith(f"; did you mean {known}?")
+
+
+@pytest.mark.parametrize(("value", "sent"), [("DENY", {"x-frame-options": "DENY"}), ("", {})])
+def test_header_is_the_same_in_any_case(project, value, sent):
+    headers = project.values({"edge_headers": {"x-frame-options": value}})["edge_headers"]
+    assert {name: value for name, value in headers.items() if name.lower() == "x-frame-options"} == sent
+    assert len(headers) == 2 + len(sent)
+    # And others may be given.
+    assert len(project.values({"edge_headers": {"Permissions-Policy": "camera=()"}})["edge_headers"]) == 4
+
+
+@pytest.mark.parametrize("name", DICTIONARIES)
+def test_merged_dictionary_is_what_roles_get(name):
+    """It is merged where it is read, and read nowhere without."""
+    merged = 0
+    for path in [*PROJECT.glob("roles/**/*.yml"), *PROJECT.glob("roles/**/*.j2"), PROJECT / "docker-compose.yml.j2"]:
+        if not {"meta", "files"} & set(path.parts):
+            text = path.read_text()
+            used = re.findall(rf"\b{name} \|\s*with_defaults\(['\"]{name}['\"][,)]", text)
+            assert len(used) == len(re.findall(rf"(?<![\w'\"]){name}\b(?!['\"])", text)), path
+            merged += len(used)
+    assert merged
 
 
 def test_every_dictionary_has_a_rule():

@@ -180,7 +180,6 @@ def test_sizes_are_written_as_settings_write_them(number, text):
 
 def test_limit_of_each_service_is_named_by_the_setting_that_the_template_has():
     template = (PROJECT / "docker-compose.yml.j2").read_text().partition("\nservices:\n")[2].partition("\nnetworks:\n")[0]
-    wiring = {"_frontend_limits": "fe_limits", "_backend_limits": "be_limits", "_load_balancer_limits": "lb_limits"}
     seen = set()
     for block in template.split("\n\n"):
         lines = [
@@ -193,7 +192,7 @@ def test_limit_of_each_service_is_named_by_the_setting_that_the_template_has():
             service = lines[0].strip(" :")
             seen.add(service)
             named = stack_compose.killed(service, {**inspected(OOMKilled=True)})
-            assert f"({wiring.get(limits[0], limits[0])}.memory is " in named, service
+            assert f"({limits[0]}.memory is " in named, service
     assert {"fe", "be", "db", "prometheus", "console"} <= seen
     settings = stack_settings.read_settings(PROJECT)
     assert {*stack_compose.LIMITS.values(), "lb_limits", "monitoring_limits"} <= set(settings)

@@ -135,6 +135,13 @@ def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
     assert render(bound, "compose", image_build_cache="0") == 0
 
 
+@pytest.mark.parametrize(("mode", "check"), [("production", "600ms"), ("development", "5s")])
+def test_one_of_lb_timeouts_leaves_the_others_as_they_are(mode, check):
+    timeouts = load("roles/load_balancer/vars/main.yml")["__load_balancer_timeouts"]
+    found = render(timeouts, "load_balancer", lb_timeouts={"server": "60s"}, app_mode=mode)
+    assert found == {**stack_settings.DEFAULTS["lb_timeouts"], "server": "60s", "check": check}
+
+
 def test_monitoring_memory_reservation_is_counted():
     values = {name: setting.default for name, setting in stack_settings.read_settings(PROJECT).items()}
     values["monitoring_memory_reservation"] = "1G"
@@ -154,7 +161,7 @@ def test_monitoring_show_logs_lets_the_end_of_logs_through_or_none(logs):
 
 def test_console_has_the_runbook_and_the_exporter_the_masks_of_the_playbook():
     facts = {"__monitoring_rendered": {"docker_api": "", "prometheus": "", "recording": "", "alertmanager": ""}}
-    facts |= {"_monitoring_certificate": "", "__monitoring_deployment": {}, "_monitoring_images": {}}
+    facts |= {"_load_balancer_certificate": "", "__monitoring_deployment": {}, "_images_resolved": {}}
     files = {
         item["path"]: item
         for item in render(load("roles/monitoring/vars/main.yml")["__monitoring_files"], "monitoring", **facts)
@@ -168,7 +175,7 @@ def test_console_has_the_runbook_and_the_exporter_the_masks_of_the_playbook():
 
 def test_reasons_of_failed_checks_name_the_path_that_is_asked_for():
     deployment = load("roles/monitoring/vars/main.yml")["__monitoring_deployment"]
-    facts = {"_monitoring_certificate": "", "fe_health_path": "/nope", "be_health_path": ""}
+    facts = {"_load_balancer_certificate": "", "fe_health_path": "/nope", "be_health_path": ""}
     assert render(deployment["health_paths"], "monitoring", **facts) == {"fe": "/nope", "be": ""}
 
 
@@ -220,7 +227,8 @@ def test_swarm_encrypted_needs_a_kernel_that_can_do_it():
 def test_swarm_registry_port_is_published_and_known_to_each_node():
     names = {"certificate": "c", "key": "k", "accounts": "a"}
     facts = {"swarm_registry_port": 5055, "stack_name": "web", "__swarm_registry_names": names}
-    text = render_template("registry.yml.j2", "swarm", **facts, _swarm_images={"registry": "registry:2"}, ansible_managed="")
+    facts["_images_resolved"] = {"registry": "registry:2"}
+    text = render_template("registry.yml.j2", "swarm", **facts, ansible_managed="")
     (port,) = yaml.safe_load(text)["services"]["registry"]["ports"]
     assert (port["published"], port["target"], port["mode"]) == (5055, 5000, "host")
     for name in ("Ask whether the engine knows the registry", "Let the engine know the registry"):
@@ -269,20 +277,21 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
         (False, [], ["python"], False),
     ],
 )
-@pytest.mark.parametrize("tier", ["frontend", "backend"])
-def test_init_is_process_1_unless_the_image_brings_one(tier, wanted, entrypoint, command, init):
+@pytest.mark.parametrize(("role", "tier"), [("frontend", "fe"), ("backend", "be")])
+def test_init_is_process_1_unless_the_image_brings_one(role, tier, wanted, entrypoint, command, init):
     page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(rf"{{% if _{tier}_init.*?endif %}}\n", page, re.DOTALL)
+    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
     start = {"user": "", "entrypoint": entrypoint, "command": command}
-    rendered = render(trust_as_template(part), tier, **{f"_{tier}_init": wanted, f"_{tier}_image_start": start})
+    facts = {f"{tier}_init": wanted, "_images_resolved": {"starts": {tier: start}}}
+    rendered = render(trust_as_template(part), role, **facts)
     assert (yaml.safe_load(rendered or "") == {"init": True}) == init
 
 
 def proxy_page(**settings):
     """Return what the Compose file says about the port of the database."""
     page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(r"\{% if _database_port > 0 %\}\n.*?endif %\}\n", page, re.DOTALL)
-    facts = {"_compose_host": HOST, "_database_proxy_digest": "d"} | settings
+    (part,) = re.findall(r"\{% if database_port \| int > 0 %\}\n.*?endif %\}\n", page, re.DOTALL)
+    facts = {"_preflight_result": HOST, "_database_proxy_digest": "d"} | settings
     return yaml.safe_load(render(trust_as_template("  x-load-balancer: &load-balancer {}\n" + part), "database", **facts))
 
 
