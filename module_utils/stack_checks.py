@@ -17,7 +17,6 @@ from ansible.module_utils.stack_checks_services import check_backup, check_engin
 from ansible.module_utils.stack_forms import between, keys, matches, size
 from ansible.module_utils.stack_secrets import is_secret
 from ansible.module_utils.stack_settings import (
-    DEFAULTS,
     DNS_RECORD,
     MONITORING_PORTS,
     convert,

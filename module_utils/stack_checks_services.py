@@ -5,11 +5,12 @@ Each problem is one sentence that names the setting and says what to do.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
 
 from ansible.module_utils.stack_forms import between, keys, matches, size
-from ansible.module_utils.stack_settings import milliseconds, parse_size
+from ansible.module_utils.stack_settings import DEFAULTS, milliseconds, parse_size
 
 THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
 # Kinds of places that restic reaches with environment variables alone: its container has no keys, no files and no programs.
@@ -64,7 +65,12 @@ def _check_edge(values: dict) -> list[str]:
         for name in values.get(setting) or []:
             if not re.fullmatch(r"[A-Za-z0-9-]+", str(name)):
                 problems.append(f"{setting}: {name!r} is no name of a header; use letters, digits and -.")
+    usual = {name.lower(): name for name in DEFAULTS["edge_headers"]}
     for name, value in (values.get("edge_headers") or {}).items():
+        # Any other header may be given, but hardly one that looks like these.
+        alike = difflib.get_close_matches(str(name).lower(), usual, n=1, cutoff=0.9)
+        if alike and str(name).lower() not in usual:
+            problems.append(f"edge_headers: {name!r} is no header that browsers know; did you mean {usual[alike[0]]}?")
         if not re.fullmatch(r"[ -~]+", str(value)):
             problems.append(f"edge_headers.{name}: {value!r} is no value of a header; give a text of one line in ASCII.")
     return problems
