@@ -239,8 +239,8 @@ def check_containers(values: dict) -> list[str]:
             problems += size(f"{name}.memory", limits["memory"])
         for key, kind in (("cpus", float), ("pids", int)):
             try:
-                valid = not isinstance(limits.get(key), bool) and kind(limits.get(key, 1)) > 0
-            except (TypeError, ValueError):
+                valid = not isinstance(limits.get(key), bool) and 0 < kind(limits.get(key, 1)) < 10**6
+            except (TypeError, ValueError, OverflowError):
                 valid = False
             if not valid:
                 problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")

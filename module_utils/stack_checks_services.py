@@ -91,7 +91,7 @@ def check_monitoring(values: dict) -> list[str]:
         value = thresholds[key]
         try:
             valid = not isinstance(value, bool) and 0 < float(value) <= (1 if key.endswith("share") else 10**6)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             valid = False
         if not valid:
             wanted = "a share from 0 to 1" if key.endswith("share") else "a positive number"

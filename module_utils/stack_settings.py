@@ -276,7 +276,8 @@ def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any =
             if setting.type in ("str", "path") and isinstance(value, (list, dict)):
                 raise TypeError
             converted[name] = check(value)
-        except (TypeError, ValueError):
+        # int() of an infinite number is an OverflowError.
+        except (TypeError, ValueError, OverflowError):
             hint = f"correct the value of {name}"
             if setting.type in ("list", "dict"):
                 example = "[...]" if setting.type == "list" else "{...}"
@@ -377,7 +378,7 @@ def parse_size(text: Any) -> int:
     Raises:
         ValueError: ``text`` is no such size or not positive.
     """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([bkmg]?b?)", str(text).strip().lower())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]+)?)([bkmg]?b?)", str(text).strip().lower())
     if not match or match[2] not in UNITS or float(match[1]) <= 0:
         raise ValueError(f"{text!r} is no size")
     return int(float(match[1]) * UNITS[match[2]])
@@ -389,7 +390,7 @@ def parse_duration(text: Any) -> int:
     Raises:
         ValueError: ``text`` is no such duration.
     """
-    match = re.fullmatch(r"([0-9]+)([hms])", str(text).strip())
+    match = re.fullmatch(r"([0-9]{1,9})([hms])", str(text).strip())
     if not match:
         raise ValueError(f"{text!r} is no duration")
     return int(match[1]) * {"h": 3600, "m": 60, "s": 1}[match[2]]
@@ -401,7 +402,7 @@ def milliseconds(text: Any) -> float:
     Raises:
         ValueError: ``text`` is no such duration.
     """
-    match = re.fullmatch(r"([0-9]+)(us|ms|s|m|h|d)?", str(text))
+    match = re.fullmatch(r"([0-9]{1,15})(us|ms|s|m|h|d)?", str(text))
     if not match:
         raise ValueError(f"{text!r} is no duration")
     units = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

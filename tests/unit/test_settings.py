@@ -75,11 +75,12 @@ def test_other_variables_of_an_inventory_are_left_alone(name):
     assert not settings.unknown_settings({name}, known, set(settings.read_settings(PROJECT)))
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(sorted(settings.read_settings(PROJECT))), st.none() | st.booleans() | st.text() | st.integers()
-    )
-)
+# Texts that Python takes for numbers, among them some that no number of a computer holds.
+NUMERIC = ["inf", "-Infinity", "nan", "1e400", "9" * 400, "9" * 400 + "M", "9" * 400 + "s", "٣", "1_000", "0x10"]
+VALUES = st.none() | st.booleans() | st.text() | st.integers() | st.floats() | st.sampled_from(NUMERIC)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(settings.read_settings(PROJECT))), VALUES))
 def test_no_value_makes_the_checks_fail_themselves(values):
     converted, problems = settings.convert(settings.read_settings(PROJECT), values)
     assert len(converted) + len(problems) >= len(values)
