@@ -6,6 +6,8 @@ Each problem is one sentence that names the setting and says what to do.
 from __future__ import annotations
 
 import json
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,32 @@ def check_files(values: dict, project: Path) -> list[str]:
         if values.get(f"{tier}_image") or name not in values:
             continue
         source = _path(values[name], project)
-        if not source.is_dir():
-            problems.append(f"{name}: the folder {source} does not exist; correct the path or set {tier}_image.")
-        elif not (source / "Dockerfile").is_file():
+        missing = _missing(source, stat.S_ISDIR)
+        if missing:
+            problems.append(f"{name}: the folder {source} {missing}; correct the path or set {tier}_image.")
+        elif _missing(source / "Dockerfile", stat.S_ISREG):
             problems.append(f"{name}: {source} has no Dockerfile; add one or set {tier}_image.")
     for dump in values.get("database_dumps") or []:
         path = _path(dump, project)
-        if not path.is_file():
-            problems.append(f"database_dumps: the file {path} does not exist; correct the path or leave it out.")
+        missing = _missing(path, stat.S_ISREG)
+        if missing:
+            problems.append(f"database_dumps: the file {path} {missing}; correct the path or leave it out.")
         elif not path.name.endswith(DUMP_SUFFIXES):
             problems.append(f"database_dumps: {path} is no dump; its name must end with {', '.join(DUMP_SUFFIXES)}.")
     if values.get("seccomp_profile"):
         problems += _check_seccomp(_path(values["seccomp_profile"], project))
     return problems + check_certificate(values, project)
+
+
+def _missing(path: Path, wanted: Callable[[int], bool]) -> str:
+    """Return what stands against a path that has to be a file or a folder (``wanted`` tells by its mode); empty: nothing."""
+    try:
+        return "" if wanted(path.stat().st_mode) else "does not exist"
+    # A zero byte in a path is a ValueError.
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _check_seccomp(path: Path) -> list[str]:

@@ -103,6 +103,26 @@ def test_versions_compare_by_their_numbers(numbers, suffix):
     assert settings.parse_version(f"v{text}{suffix}") == tuple(numbers)
 
 
+@pytest.mark.parametrize("name", ["fe_source", "be_source", "database_dumps"])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("missing", "does not exist"),
+        ("file/below", "does not exist"),
+        ("zero\0", "does not exist"),
+        ("x" * 400, "cannot be read (File name too long)"),
+        ("loop", "cannot be read (Too many levels of symbolic links)"),
+    ],
+)
+def test_path_that_cannot_be_used_is_refused_with_its_reason(tmp_path, name, path, why):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    value = [path] if name == "database_dumps" else path
+    (problem,) = stack_checks_files.check_files({name: value}, tmp_path)
+    assert problem.startswith(f"{name}: the ")
+    assert f"{path} {why}; correct the path or" in problem
+
+
 @given(st.text("abcdefgh", min_size=8))
 def test_a_password_is_never_quoted(secret):
     everything = settings.read_settings(PROJECT)
