@@ -189,15 +189,8 @@ def test_database_is_reached_from_loopback_of_the_host_alone(stack):
     published = [binding for bindings in proxy["HostConfig"]["PortBindings"].values() for binding in bindings]
     assert published == [{"HostIp": "127.0.0.1", "HostPort": str(OWN["database_port"])}]
     assert not stack.containers("db")[0]["HostConfig"]["PortBindings"]
-    client = [
-        "docker",
-        "run",
-        "--rm",
-        "--network=host",
-        "--env=MYSQL_PWD",
-        "--entrypoint=mysql",
-        stack.containers("db")[0]["Image"],
-    ]
+    image = stack.containers("db")[0]["Image"]
+    client = ["docker", "run", "--rm", "--network=host", "--env=MYSQL_PWD", "--entrypoint=mysql", image]
     login = ["--protocol=tcp", "--host=127.0.0.1", f"--port={OWN['database_port']}", f"--user={OWN['database_user']}"]
     query = ["--batch", "--skip-column-names", "--execute=SELECT CURRENT_USER(), @@hostname"]
     environment = {**os.environ, "MYSQL_PWD": OWN["database_password"]}
