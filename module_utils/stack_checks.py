@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.stack_checks_files import check_files
-from ansible.module_utils.stack_checks_services import check_backup, check_engine, check_load_balancers, check_monitoring
+from ansible.module_utils.stack_checks_services import (
+    check_backup,
+    check_database,
+    check_engine,
+    check_load_balancers,
+    check_monitoring,
+)
 from ansible.module_utils.stack_forms import between, keys, matches, size
 from ansible.module_utils.stack_secrets import is_secret
 from ansible.module_utils.stack_settings import (
@@ -107,6 +113,7 @@ def check_settings(values: dict, project: Path) -> list[str]:
         + check_ports(values)
         + check_names(values)
         + check_containers(values)
+        + check_database(values)
         + check_load_balancers(values)
         + check_monitoring(values)
         + check_backup(values)

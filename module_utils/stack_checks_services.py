@@ -20,6 +20,31 @@ KEPT = ("last", "daily", "weekly", "monthly", "yearly")
 TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "http_request", "queue", "server", "tunnel")
 EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
+# Server variables that only this stack may choose, and why: with another value it does not reach its own server, or has no backups.
+FIXED = {
+    **dict.fromkeys(("bind_address", "port", "skip_networking", "socket"), "the stack reaches its server by it"),
+    **dict.fromkeys(("datadir", "pid_file", "user"), "the container is made for it"),
+    **dict.fromkeys(("init_file", "skip_grant_tables"), "the accounts of the stack come and are asked for by it"),
+    **dict.fromkeys(("disable_log_bin", "log_bin", "skip_log_bin"), "backups need the binary log"),
+}
+# MySQL copies the data for a backup only with packets of this size (bytes).
+PACKET = 2 * 2**20
+
+
+def check_database(values: dict) -> list[str]:
+    """Check the server variables that MySQL would accept although the stack does not work with them."""
+    problems = []
+    for name, value in (values.get("database_settings") or {}).items():
+        # MySQL takes a dash for an underscore, and ignores after loose- what it does not know.
+        plain = str(name).lower().replace("-", "_").removeprefix("loose_")
+        if not re.fullmatch(r"[a-z][a-z0-9_.]*", plain) or re.search(r"[\r\n]", str(value)):
+            problems.append(f"database_settings: {name!r} is no server variable with a value of one line; correct it.")
+        elif plain in FIXED:
+            problems.append(f"database_settings: {name} stays as it is, because {FIXED[plain]}; leave it out.")
+        elif plain == "max_allowed_packet" and not size("", value) and parse_size(value) < PACKET:
+            problems.append(f"database_settings.{name}: {value} is too small for backups; give 2M or more, or leave it out.")
+    return problems
+
 
 def check_load_balancers(values: dict) -> list[str]:
     """Check what HAProxy is configured with."""

@@ -25,7 +25,7 @@ USER, PASSWORD = "keeper", 'it\'s "a" s$cret'
 SCHEMA = b"CREATE TABLE users (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(80));\n"
 WRITES = 1000
 # A row that is too large for a packet unless dumps are loaded, and as many rows as need all memory in one statement.
-LIMIT = {"database_settings": {"max_allowed_packet": "1M"}}
+LIMIT = {"database_settings": {"max_allowed_packet": "2M"}}
 MANY_ROW = b"(1,'0123456789012345678901234567890123456')"
 WIDE, MANY = 10_000_000, 1_500_000
 

@@ -184,6 +184,28 @@ WRONG = [
     ({"backup_environment": {"A": datetime.date(2030, 1, 2)}}, "backup_environment.A: YAML reads the value as a date; put"),
     ({"fe_environment": {False: "x"}}, "fe_environment: YAML reads one of the names as False; put that name in quotes."),
     ({"edge_headers": {"X-A": 1.1}}, "edge_headers.X-A: YAML reads the value as a number; put it in quotes."),
+    *(
+        ({"database_settings": {name: "1"}}, f"database_settings: {name} stays as it is, because ")
+        for name in (
+            "port",
+            "Port",
+            "bind-address",
+            "skip_networking",
+            "loose-skip-log-bin",
+            "log_bin",
+            "skip-grant-tables",
+            "datadir",
+        )
+    ),
+    *(
+        ({"database_settings": {"max-allowed-packet": value}}, f"database_settings.max-allowed-packet: {value} is too small")
+        for value in ("1M", 2097151, "64k")
+    ),
+    ({"database_settings": {"a b": "1"}}, "database_settings: 'a b' is no server variable with a value of one line"),
+    (
+        {"database_settings": {"sql_mode": "\n[client]"}},
+        "database_settings: 'sql_mode' is no server variable with a value of one line",
+    ),
     ({"database_settings": {"a": None}}, "database_settings.a: YAML reads the value as nothing; put it in quotes."),
     ({"fe_command": ["serve", True]}, "fe_command: YAML reads element 2 as true or false; put it in quotes."),
     ({"be_lb_aliases": [5]}, "be_lb_aliases: YAML reads element 1 as a number; put it in quotes."),
