@@ -20,7 +20,7 @@ KEPT = ("last", "daily", "weekly", "monthly", "yearly")
 TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "http_request", "queue", "server", "tunnel")
 EDGE_LIMITS = ("body", "connections", "headers", "requests")
 
-# Server variables that only this stack may choose, and why: with another value it does not reach its own server, or has no backups.
+# Server variables that only the stack may choose, and why.
 FIXED = {
     **dict.fromkeys(("bind_address", "port", "skip_networking", "socket"), "the stack reaches its server by it"),
     **dict.fromkeys(("datadir", "pid_file", "user"), "the container is made for it"),
