@@ -240,7 +240,7 @@ function draw(data) {
       hovermode: "x",
       // A chart without data does not know what its axis is of.
       xaxis: { ...axis, type: "date", tickformat: data.end - data.begin > 2 * 86400 ? "%b %d" : "%H:%M", nticks: 5, range: [date(data.begin), date(data.end)] },
-      yaxis: { ...axis, rangemode: "tozero", nticks: 5, ticksuffix: chart.unit, tickformat: chart.format },
+      yaxis: { ...axis, automargin: true, rangemode: "tozero", nticks: 5, ticksuffix: chart.unit, tickformat: chart.format },
       // Deployments; what a mark is, is said where one points at it, and in the list of events.
       shapes: marks.map((mark) => ({ type: "line", x0: mark.at, x1: mark.at, yref: "paper", y0: 0, y1: 1, line: { color: colour("--soft"), width: 1, dash: "dash" } })),
       annotations: marks.map((mark) => ({ x: mark.at, yref: "paper", y: 1, yanchor: "bottom", showarrow: false, text: "▾", font: { color: colour("--ink"), size: 13 }, hovertext: `${clock(mark.time)} ${plain(mark.text)}` })),
