@@ -23,6 +23,7 @@ from ansible.module_utils.stack_checks_services import (
 from ansible.module_utils.stack_forms import between, keys, matches, size
 from ansible.module_utils.stack_secrets import is_secret
 from ansible.module_utils.stack_settings import (
+    DEFAULTS,
     DNS_RECORD,
     MONITORING_PORTS,
     convert,
@@ -230,18 +231,11 @@ def check_containers(values: dict) -> list[str]:
         problems.append(
             f"image_build_cache: {values['image_build_cache']!r} is no size; write it like 10G, or 0 for all of it."
         )
-    for name in (
-        "fe_limits",
-        "be_limits",
-        "lb_limits",
-        "database_limits",
-        "monitoring_prometheus_limits",
-        "monitoring_limits",
-    ):
+    for name in [name for name, usual in DEFAULTS.items() if "cpus" in usual]:
         limits = values.get(name)
         if limits is None:
             continue
-        problems += keys(name, limits, ("cpus", "memory", "pids"), "limit")
+        problems += keys(name, limits, DEFAULTS[name], "limit")
         if "memory" in limits:
             problems += size(f"{name}.memory", limits["memory"])
         for key, kind in (("cpus", float), ("pids", int)):

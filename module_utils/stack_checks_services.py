@@ -12,13 +12,13 @@ import re
 from ansible.module_utils.stack_forms import between, keys, matches, size
 from ansible.module_utils.stack_settings import DEFAULTS, milliseconds, parse_size
 
-THRESHOLDS = ("backup_hours", "certificate_days", "disk_free_share", "error_share", "latency_p95", "memory_share")
+THRESHOLDS = tuple(sorted(DEFAULTS["monitoring_alert_thresholds"]))
 # Kinds of places that restic reaches with environment variables alone: its container has no keys, no files and no programs.
 REPOSITORIES = ("rest", "s3", "b2", "azure", "gs", "swift")
 # What backup_keep may name.
 KEPT = ("last", "daily", "weekly", "monthly", "yearly")
-TIMEOUTS = ("check", "client", "connect", "fe_keep_alive", "http_keep_alive", "http_request", "queue", "server", "tunnel")
-EDGE_LIMITS = ("body", "connections", "headers", "requests")
+TIMEOUTS = tuple(sorted(DEFAULTS["lb_timeouts"]))
+EDGE_LIMITS = tuple(sorted(DEFAULTS["edge_limits"]))
 
 # Server variables that only the stack may choose, and why.
 FIXED = {
