@@ -17,15 +17,13 @@ from ansible.module_utils.stack_checks_services import (
     check_backup,
     check_database,
     check_engine,
-    check_load_balancers,
-    check_monitoring,
+    check_headers,
 )
-from ansible.module_utils.stack_forms import between, keys, matches, size
+from ansible.module_utils.stack_forms import check_forms, check_keys, valid
 from ansible.module_utils.stack_secrets import is_secret
 from ansible.module_utils.stack_settings import (
-    DEFAULTS,
     DNS_RECORD,
-    MONITORING_PORTS,
+    DROPPING,
     convert,
     dns_capacity,
     known_names,
@@ -110,16 +108,15 @@ def _templates(path: str, value: Any, key: str = "") -> Iterator[tuple[str, str,
 def check_settings(values: dict, project: Path) -> list[str]:
     """Return all problems of settings that have their declared types."""
     return (
-        check_replicas(values)
+        check_forms(values)
+        + check_dictionaries(values, project)
+        + check_replicas(values)
         + check_ports(values)
-        + check_names(values)
         + check_containers(values)
         + check_database(values)
-        + check_load_balancers(values)
-        + check_monitoring(values)
+        + check_headers(values)
         + check_backup(values)
         + check_engine(values)
-        + check_networks(values, project)
         + check_files(values, project)
     )
 
@@ -151,109 +148,42 @@ def check_replicas(values: dict) -> list[str]:
 
 
 def check_ports(values: dict) -> list[str]:
-    """Check every port setting, and that no port of the host is used twice."""
+    """Check that no port of the host is used twice."""
     problems = []
-    for name in ("http_port", "https_port", *MONITORING_PORTS, "fe_port", "be_port", "be_lb_port"):
-        problems += between(values, name, 1, 65535, "a port")
-    own = ("database_port", "debug_port")
-    for name in own:
-        problems += between(values, name, 0, 65535, "a port, or 0 for none")
     taken: dict[int, str] = {}
-    for name in ("http_port", "https_port", *(name for name in own if values.get(name)), *monitoring_ports(values)):
+    own = [name for name in ("database_port", "debug_port") if values.get(name)]
+    for name in ("http_port", "https_port", *own, *monitoring_ports(values)):
         other = taken.setdefault(values[name], name) if name in values else name
         if other != name:
             problems.append(f"{name}: {values[name]} is {other} as well; give them different ports.")
     return problems
 
 
-def check_names(values: dict) -> list[str]:
-    """Check names, addresses, paths and durations by their form."""
-    problems = matches(
-        values,
-        "stack_name",
-        r"[a-z0-9]+(?:[_-][a-z0-9]+)*",
-        "a project name of lower-case letters, digits, and single - or _ between them",
-    )
-    problems += matches(values, "database_name", r"[A-Za-z0-9_$-]{1,64}", "1 to 64 letters, digits, _, $ or -")
-    problems += matches(values, "database_user", r"[A-Za-z0-9_.-]{1,32}", "1 to 32 letters, digits, _, . or -")
-    problems += matches(values, "database_password", r"[^\r\n]*", "a password without line breaks")
-    if values.get("database_user") == "root":
-        problems.append("database_user: root is the server's own account; give the application another name.")
-    if values.get("database_user") == "exporter":
-        problems.append("database_user: exporter is the account of monitoring; give the application another name.")
-    problems += matches(values, "image_registry", r"(?:[A-Za-z0-9.:_/-]+/)?", "a prefix that ends with /, or nothing")
-    try:
-        ipaddress.ip_address(values.get("bind_address", "127.0.0.1"))
-    except ValueError:
-        problems.append(f"bind_address: {values['bind_address']!r} is no IP address; give one of the host, or 0.0.0.0.")
-    for tier in ("fe", "be"):
-        problems += matches(
-            values, f"{tier}_user", r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own"
-        )
-        problems += matches(
-            values, f"{tier}_rollout_batch", r"[1-9][0-9]*|(?:100|[1-9][0-9]?)%", "a number of replicas, or a share like 25%"
-        )
-        problems += matches(
-            values, f"{tier}_health_path", r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check"
-        )
-        problems += matches(
-            values,
-            f"{tier}_health_host",
-            r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?",
-            "a host name like shop.example, perhaps with a port",
-        )
-    periods = [f"{tier}_stop_grace_period" for tier in ("fe", "be", "lb", "database")]
-    for name in [*periods, "lb_hard_stop_after", "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
-        # Of one unit: HAProxy knows no 1m30s.
-        problems += matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
-    for name in ("be_lb_aliases", "database_aliases"):
-        for alias in values.get(name) or []:
-            if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?", str(alias)):
-                problems.append(f"{name}: {alias!r} is no host name; use letters, digits, -, _ and dots.")
-    for key, value in (values.get("network_subnets") or {}).items():
-        try:
-            ipaddress.ip_network(value)
-        except ValueError:
+def check_dictionaries(values: dict, project: Path) -> list[str]:
+    """Check that dictionaries have the keys that they shall have, and no others."""
+    subnets = values.get("network_subnets") or {}
+    problems = check_keys("network_subnets", subnets, networks_of(project), "network")
+    for key, value in subnets.items():
+        if not valid(ipaddress.ip_network, value):
             problems.append(f"network_subnets: {value!r} for {key} is no address range; write it like 10.9.5.0/24.")
+    for name, setting in read_settings(project).items():
+        if name not in values or name == "edge_headers" or not (setting.type == "dict" and setting.default):
+            continue
+        known = list(setting.spec.get("options", setting.default))
+        kind = {"keep": "period"}.get(name.rpartition("_")[2], name.rpartition("_")[2].rstrip("s"))
+        problems += check_keys(name, values[name], known, kind)
+        # Somebody has taken it out of group_vars, where the default is.
+        for key in () if name in DROPPING else [key for key in known if key not in values[name]]:
+            problems.append(f"{name}: {key} has no value; give one in group_vars.")
     return problems
 
 
-def check_networks(values: dict, project: Path) -> list[str]:
-    """Check that address ranges are for networks that there are."""
-    networks = networks_of(project)
-    return keys("network_subnets", values.get("network_subnets") or {}, networks, "network")
-
-
 def check_containers(values: dict) -> list[str]:
-    """Check limits, reservations, environment, capabilities and mounts of the containers, and what builds leave."""
+    """Check reservations and mounts of the containers, and accounts that have the names of others."""
     problems = []
-    if str(values.get("image_build_cache", 0)) != "0" and size("", values["image_build_cache"]):
-        problems.append(
-            f"image_build_cache: {values['image_build_cache']!r} is no size; write it like 10G, or 0 for all of it."
-        )
-    for name in [name for name, usual in DEFAULTS.items() if "cpus" in usual]:
-        limits = values.get(name)
-        if limits is None:
-            continue
-        problems += keys(name, limits, DEFAULTS[name], "limit")
-        if "memory" in limits:
-            problems += size(f"{name}.memory", limits["memory"])
-        for key, kind in (("cpus", float), ("pids", int)):
-            try:
-                valid = not isinstance(limits.get(key), bool) and 0 < kind(limits.get(key, 1)) < 10**6
-            except (TypeError, ValueError, OverflowError):
-                valid = False
-            if not valid:
-                problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")
     for tier in ("fe", "be", "lb", "database"):
         problems += _check_reservation(tier, values)
-    if "monitoring_memory_reservation" in values:
-        problems += size("monitoring_memory_reservation", values["monitoring_memory_reservation"])
     for tier in ("fe", "be"):
-        problems += matches(values, f"{tier}_source_target", r"(?:/[^:]*)?", "an absolute path in the image, or nothing")
-        for key in values.get(f"{tier}_environment") or {}:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
-                problems.append(f"{tier}_environment: {key!r} is no name of a variable; use letters, digits and _.")
         for mount in values.get(f"{tier}_mounts") or []:
             if not isinstance(mount, dict) or not {"source", "target"} <= set(mount) <= {"source", "target", "read_only"}:
                 problems.append(f"{tier}_mounts: {mount!r} is not understood; give source, target and perhaps read_only.")
@@ -271,12 +201,7 @@ def check_containers(values: dict) -> list[str]:
 def _check_reservation(tier: str, values: dict) -> list[str]:
     """Check the memory that a container is counted with, which the engine does not allow to exceed the limit."""
     name = f"{tier}_memory_reservation"
-    if name not in values:
-        return []
-    problems = size(name, values[name])
-    limit = (values.get(f"{tier}_limits") or {}).get("memory")
-    if problems or limit is None or size("", limit):
-        return problems
-    if parse_size(values[name]) > parse_size(limit):
-        return [f"{name}: {values[name]} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."]
+    reserved, limit = values.get(name), (values.get(f"{tier}_limits") or {}).get("memory")
+    if valid(parse_size, reserved) and valid(parse_size, limit) and parse_size(reserved) > parse_size(limit):
+        return [f"{name}: {reserved} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."]
     return []

@@ -1,27 +1,21 @@
 """Read the public settings of a stack, and what follows from them: ports, mounts, memory, room for replicas.
 
-Everything here is a pure function of its arguments, apart from reading roles and group_vars of the checkout.
-``stack_checks`` says what the values may be.
+Its default stands in group_vars; type, choices and the keys of a dictionary in the argument specs of roles.
+``stack_forms`` and ``stack_checks`` say what else the values may be.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.module_utils.common.validation import (
-    check_type_bool,
-    check_type_dict,
-    check_type_float,
-    check_type_int,
-    check_type_list,
-    check_type_str,
-)
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import ArgumentTypeError, ArgumentValueError
 
 # Size of the fixed parts of a DNS answer in bytes: header (RFC 1035, 4.1.1) and the EDNS0 record
 # (RFC 6891, 6.1.2); and of one A record whose name is compressed to a pointer.
@@ -35,41 +29,6 @@ UNITS = {"": 1, "b": 1, "k": 2**10, "kb": 2**10, "m": 2**20, "mb": 2**20, "g": 2
 # Settings that are ports of 127.0.0.1.
 MONITORING_PORTS = ("monitoring_console_port", "monitoring_prometheus_port", "monitoring_grafana_port")
 
-# Dictionaries whose missing keys have these values; group_vars shows them. ``lb_timeouts.check`` differs in development.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "fe_limits": {"cpus": "1.0", "memory": "256M", "pids": 128},
-    "be_limits": {"cpus": "1.0", "memory": "256M", "pids": 128},
-    "lb_limits": {"cpus": "2.0", "memory": "512M", "pids": 128},
-    "database_limits": {"cpus": "2.0", "memory": "1G", "pids": 512},
-    "monitoring_prometheus_limits": {"cpus": "1.0", "memory": "512M", "pids": 128},
-    "monitoring_limits": {"cpus": "0.5", "memory": "128M", "pids": 64},
-    "edge_limits": {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000},
-    "edge_headers": {
-        "X-Content-Type-Options": "nosniff",
-        "X-Frame-Options": "SAMEORIGIN",
-        "Referrer-Policy": "strict-origin-when-cross-origin",
-    },
-    "lb_timeouts": {
-        "connect": "1s",
-        "client": "30s",
-        "server": "30s",
-        "queue": "5s",
-        "http_request": "10s",
-        "http_keep_alive": "10s",
-        "fe_keep_alive": "100s",
-        "tunnel": "1h",
-        "check": "600ms",
-    },
-    "monitoring_alert_thresholds": {
-        "error_share": 0.05,
-        "latency_p95": 1.0,
-        "memory_share": 0.9,
-        "disk_free_share": 0.1,
-        "certificate_days": 14,
-        "backup_hours": 26,
-    },
-    "backup_keep": {"last": 3, "daily": 7, "weekly": 4, "monthly": 6},
-}
 # Values with which a default is dropped, where that makes sense.
 DROPPING: dict[str, tuple] = {"edge_headers": ("", None), "backup_keep": (0, "0", "")}
 # Dictionaries and lists whose values are text to whoever gets them; numbers and true or false may stand there as well.
@@ -81,26 +40,28 @@ TEXTS = (
 NUMBERS = ("fe_user", "be_user", "fe_rollout_batch", "be_rollout_batch", "image_build_cache")
 
 TYPES = {
-    "int": (check_type_int, "a whole number"),
-    "float": (check_type_float, "a number"),
-    "bool": (check_type_bool, "true or false"),
-    "list": (check_type_list, "a list"),
-    "dict": (check_type_dict, "a dictionary"),
-    "str": (check_type_str, "a text"),
-    "path": (check_type_str, "a path"),
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a dictionary",
+    "str": "a text",
+    "path": "a path",
 }
 
 
 @dataclass
 class Setting:
-    """One public setting and what its value must be."""
+    """One public setting: its default, and what the argument spec says of it."""
 
     name: str
-    type: str = "str"
-    elements: str = ""
-    choices: list | None = None
-    description: str = ""
-    default: Any = field(default=None)
+    default: Any
+    spec: dict[str, Any]
+
+    @property
+    def type(self) -> str:
+        """The type of its value."""
+        return self.spec["type"]
 
 
 def read_settings(project: Path) -> dict[str, Setting]:
@@ -112,14 +73,19 @@ def read_settings(project: Path) -> dict[str, Setting]:
     options: dict[str, dict] = {}
     for path in sorted(project.glob("roles/*/meta/argument_specs.yml")):
         options |= _read_yaml(path)["argument_specs"]["main"].get("options", {})
-    settings: dict[str, Setting] = {}
-    for path in sorted(project.glob("group_vars/all/*.yml")):
-        for name, default in _read_yaml(path, False).items():
-            if spec := options.get(name):
-                settings[name] = Setting(
-                    name, spec["type"], spec.get("elements", ""), spec.get("choices"), spec["description"], default
-                )
-    return settings
+    return {name: Setting(name, default, options[name]) for name, default in _public(project).items() if name in options}
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Return the default of a dictionary, with which it is merged, from the checkout that this file is in."""
+    return _public(Path(__file__).resolve().parents[1])[name]
+
+
+@lru_cache
+def _public(project: Path) -> dict[str, Any]:
+    """Return the default of each setting by name."""
+    found = [_read_yaml(path, False) for path in sorted(project.glob("group_vars/all/*.yml"))]
+    return {name: default for file in found for name, default in file.items()}
 
 
 def networks_of(project: Path) -> list[str]:
@@ -171,19 +137,20 @@ def shown(name: str, value: Any) -> str:
     return "what is given" if name.endswith(("password", "private_key", "webhook_url", "environment")) else repr(value)
 
 
-def with_defaults(given: dict[str, Any], name: str, **defaults: Any) -> dict[str, Any]:
+def with_defaults(given: dict[str, Any], name: str, **others: Any) -> dict[str, Any]:
     """Return the dictionary of a setting with its default for each key that is not given; empty values drop some.
 
     Args:
         given: what the setting says.
         name: of the setting.
-        defaults: those that depend on other settings.
+        others: what stands in for a default that is as in group_vars.
     """
-    # To a browser the name of a header is the same in any case.
-    same = {str(key).lower(): key for key in given} if name == "edge_headers" else {}
-    usual = {same.get(key.lower(), key): value for key, value in {**DEFAULTS[name], **defaults}.items()}
+    usual = defaults(name)
+    given = {key: value for key, value in given.items() if key not in others or value != usual[key]}
+    # To a browser the name of a header is the same in any case; other keys are refused if they are not known.
+    same = {str(key).lower(): key for key in given}
     # What is given keeps its order before that of the defaults: a changed order is a changed file.
-    merged = {**usual, **given}
+    merged = {same.get(key.lower(), key): value for key, value in {**usual, **others}.items()} | given
     dropping = DROPPING.get(name, ())
     return {key: value for key, value in merged.items() if isinstance(value, bool) or value not in dropping}
 
@@ -243,6 +210,30 @@ def _not_text(value: Any, written: str | None, counts: bool) -> bool:
     return not isinstance(value, str) and (not counts or changed_by_yaml(value, written))
 
 
+def _typed(setting: Setting, value: Any) -> tuple[Any, str]:
+    """Return a value in its declared type, and a sentence if it has another one or is none of the choices."""
+    name, kind, choices = setting.name, setting.type, setting.spec.get("choices")
+    if kind in ("list", "dict"):
+        # Neither is made from text or a number: "a,b" and "a=b" are mostly mistakes.
+        fits = isinstance(value, {"list": list, "dict": dict}[kind])
+        hint = f"on the command line write it as JSON: -e '{{\"{name}\": {'[...]' if kind == 'list' else '{...}'}}}'"
+    else:
+        # True is an int to Python, None the text "None" to Ansible; to a user they are neither.
+        fits = value is not None and not isinstance(value, (list, dict)) and (kind == "bool" or not isinstance(value, bool))
+        hint = f"correct the value of {name}"
+    try:
+        result = ArgumentSpecValidator({name: {"type": kind, "choices": choices}}).validate({name: value})
+        wrong = [type(error) for error in result.errors.errors]
+    # int() of an infinite number.
+    except OverflowError:
+        fits = False
+    if not fits or ArgumentTypeError in wrong:
+        return value, f"{name}: {shown(name, value)} is not {TYPES[kind]}; {hint}."
+    if ArgumentValueError in wrong:
+        return value, f"{name}: {value!r} is not known; use one of {', '.join(map(str, choices))}."
+    return result.validated_parameters[name], ""
+
+
 def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any = None) -> tuple[dict[str, Any], list[str]]:
     """Return the values in their declared types, dictionaries with their defaults, and a sentence for each wrong type.
 
@@ -257,7 +248,6 @@ def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any =
         if name not in values:
             continue
         value = values[name]
-        check, wanted = TYPES[setting.type]
         written = sources.written(value, name) if sources else None
         counts = (name in NUMBERS or name.endswith("_memory_reservation")) and not isinstance(value, bool)
         if setting.type in ("str", "path") and not isinstance(value, (list, dict)) and _not_text(value, written, counts):
@@ -266,34 +256,12 @@ def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any =
         if setting.type == "int" and isinstance(value, int) and written and changed_by_yaml(value, written):
             problems.append(f"{name}: YAML reads {written} as {value!r}; write it as a whole number in decimal.")
             continue
-        try:
-            # A list or dictionary is not made from text or a number: "a,b" and "a=b" are mostly mistakes.
-            if setting.type in ("list", "dict") and not isinstance(value, {"list": list, "dict": dict}[setting.type]):
-                raise TypeError
-            # True is an int to Python, None the text "None" to Ansible; to a user they are neither.
-            if value is None or (setting.type in ("int", "float", "str") and isinstance(value, bool)):
-                raise TypeError
-            if setting.type in ("str", "path") and isinstance(value, (list, dict)):
-                raise TypeError
-            converted[name] = check(value)
-        # int() of an infinite number is an OverflowError.
-        except (TypeError, ValueError, OverflowError):
-            hint = f"correct the value of {name}"
-            if setting.type in ("list", "dict"):
-                example = "[...]" if setting.type == "list" else "{...}"
-                hint = f"on the command line write it as JSON: -e '{{\"{name}\": {example}}}'"
-            problems.append(f"{name}: {shown(name, value)} is not {wanted}; {hint}.")
-            continue
-        texts = name in (*TEXTS, "network_subnets") or setting.elements == "str"
-        wrong = _not_texts(name, value, sources) if texts else []
-        if wrong:
-            problems += wrong
-            del converted[name]
-            continue
-        if name in DEFAULTS:
-            converted[name] = with_defaults(converted[name], name)
-        if setting.choices and converted[name] not in setting.choices:
-            problems.append(f"{name}: {value!r} is not known; use one of {', '.join(map(str, setting.choices))}.")
+        typed, problem = _typed(setting, value)
+        texts = name in (*TEXTS, "network_subnets") or setting.spec.get("elements") == "str"
+        wrong = [problem] if problem else _not_texts(name, value, sources) if texts else []
+        problems += wrong
+        if not wrong:
+            converted[name] = with_defaults(typed, name) if setting.type == "dict" and setting.default else typed
     return converted, problems
 
 

@@ -45,7 +45,8 @@ def variables() -> str:
             # A vertical bar would end the cell.
             cell = default.replace("|", "\\|")
             shown = f"`{cell}`" if default else "empty"
-            parts.append(f"| `{name}` | {setting.type} | {shown} | {setting.description.replace('|', '&#124;')} |\n")
+            description = setting.spec["description"].replace("|", "&#124;")
+            parts.append(f"| `{name}` | {setting.type} | {shown} | {description} |\n")
     return "".join(parts) + "\n"
 
 

@@ -14,7 +14,6 @@ import preflight_action
 import pytest
 import stack_checks as checks
 import stack_checks_host
-import stack_checks_services
 import stack_host
 import stack_preflight
 import stack_removal
@@ -43,8 +42,8 @@ NAMES = sorted(stack_settings.read_settings(PROJECT))
 # Words with which the name of a setting says that its value must not be shown.
 SECRETS = [name for name in NAMES if re.search(r"password|secret|token|webhook|private_key|environment", name)]
 SECRET = "correct-horse-battery-staple"  # noqa: S105 (of no account)
-THRESHOLDS = dict.fromkeys(stack_checks_services.THRESHOLDS, 0.5)
-TIMEOUTS = dict.fromkeys(stack_checks_services.TIMEOUTS, "1s")
+THRESHOLDS = dict.fromkeys(stack_settings.defaults("monitoring_alert_thresholds"), 0.5)
+TIMEOUTS = dict.fromkeys(stack_settings.defaults("lb_timeouts"), "1s")
 LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 2000}
 SWARM = {"stack_engine": "swarm"}
 
@@ -270,7 +269,7 @@ WRONG = [
     ({"backup_keep": {"fortnightly": 1}}, "backup_keep: 'fortnightly' is no period"),
     ({"backup_keep": {"daily": -1}}, "backup_keep.daily: -1 is no number of backups"),
     (
-        {"backup_keep": dict.fromkeys(stack_checks_services.KEPT, 0)},
+        {"backup_keep": dict.fromkeys(stack_settings.read_settings(PROJECT)["backup_keep"].spec["options"], 0)},
         "backup_keep: with nothing in it no backup would be kept",
     ),
     # One host or several.
@@ -875,13 +874,13 @@ def test_whole_number_is_decimal(written):
     assert written("fe_replicas: 10\n")[1] == []
 
 
-DICTIONARIES = {name: stack_settings.read_settings(PROJECT)[name] for name in stack_settings.DEFAULTS}
+DICTIONARIES = [name for name, item in stack_settings.read_settings(PROJECT).items() if item.type == "dict" and item.default]
 
 
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_dictionary_is_merged_with_the_defaults_that_group_vars_show(project, name):
     defaults = project.values({})[name]
-    assert defaults == stack_settings.DEFAULTS[name]
+    assert defaults == stack_settings.defaults(name)
     for key in defaults:
         assert project.values({name: {key: defaults[key]}})[name] == defaults
     assert project.values({name: {}})[name] == defaults
@@ -906,12 +905,12 @@ CHANGED = {
 @pytest.mark.parametrize("name", DICTIONARIES)
 def test_one_key_of_a_dictionary_is_changed_and_an_unknown_one_is_refused(project, name):
     key, value = CHANGED[name]
-    wanted = {**stack_settings.DEFAULTS[name], key: value}
-    assert value != stack_settings.DEFAULTS[name][key]
+    wanted = {**stack_settings.defaults(name), key: value}
+    assert value != stack_settings.defaults(name)[key]
     assert project.values({name: {key: value}})[name] == wanted
     template = trust_as_template(f"{{{{ {name} | with_defaults('{name}') }}}}")
     assert Templar(project.loader, {name: {key: value}}).template(template) == wanted
-    for known in stack_settings.DEFAULTS[name]:
+    for known in stack_settings.defaults(name):
         (sentence,) = project.refusals({name: {known[:-1]: value}})[1]
         assert sentence.startswith(f"{name}: {known[:-1]!r} is no "), sentence
         assert sentence.endswith(f"; did you mean {known}?")
@@ -942,7 +941,7 @@ def test_merged_dictionary_is_what_roles_get(name):
 def test_every_dictionary_has_a_rule():
     settings = stack_settings.read_settings(PROJECT)
     dictionaries = {name for name in NAMES if settings[name].type == "dict"}
-    assert dictionaries == {*stack_settings.DEFAULTS} | {name for name in dictionaries if settings[name].default == {}}
+    assert dictionaries == {*CHANGED} | {name for name in dictionaries if settings[name].default == {}}
 
 
 def test_defaults_are_dropped_by_empty_values(project):

@@ -158,7 +158,7 @@ def test_every_setting_reaches_a_role_and_is_described_the_same(path):
         comment = re.search(rf"((?:^# .*\n)+){name}:", text, re.MULTILINE)
         assert comment, f"{name} has no comment"
         sentence = " ".join(line[2:] for line in comment[1].splitlines())
-        assert sentence == settings[name].description, name
+        assert sentence == settings[name].spec["description"], name
 
 
 def test_no_setting_stands_twice():

@@ -1,6 +1,7 @@
 """What settings may be."""
 
 import contextlib
+import fnmatch
 import string
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import stack_checks as checks
 import stack_checks_files
 import stack_checks_host
 import stack_checks_services
+import stack_forms
 import stack_settings as settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,7 +129,7 @@ def test_path_that_cannot_be_used_is_refused_with_its_reason(tmp_path, name, pat
 def test_a_password_is_never_quoted(secret):
     everything = settings.read_settings(PROJECT)
     _, wrong_type = settings.convert(everything, {"database_password": [secret]})
-    wrong_form = checks.check_names({"database_password": f"{secret}\n"})
+    wrong_form = checks.check_settings({"database_password": f"{secret}\n"}, PROJECT)
     assert wrong_type
     assert wrong_form
     assert secret not in str(wrong_type + wrong_form)
@@ -147,13 +149,13 @@ def test_a_password_is_never_quoted(secret):
     ],
 )
 def test_settings_of_monitoring(values, words):
-    assert any(words in problem for problem in stack_checks_services.check_monitoring(values) + checks.check_ports(values))
+    assert any(words in problem for problem in checks.check_settings(values, PROJECT))
 
 
 def test_thresholds_of_the_defaults_are_all_there_are():
     defaults = settings.read_settings(PROJECT)["monitoring_alert_thresholds"].default
-    assert sorted(defaults) == sorted(stack_checks_services.THRESHOLDS)
-    assert not stack_checks_services.check_monitoring({"monitoring_alert_thresholds": defaults})
+    assert sorted(defaults) == sorted(settings.read_settings(PROJECT)["monitoring_alert_thresholds"].spec["options"])
+    assert not checks.check_settings({"monitoring_alert_thresholds": defaults}, PROJECT)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_thresholds_of_the_defaults_are_all_there_are():
     ],
 )
 def test_settings_of_backups(values, words):
-    (problem,) = stack_checks_services.check_backup(values)
+    (problem,) = checks.check_settings(values, PROJECT)
     assert words in problem
 
 
@@ -202,21 +204,19 @@ LIMITS = {"body": "100M", "headers": "15K", "connections": 1000, "requests": 200
     ],
 )
 def test_settings_of_the_edge(values, words):
-    (problem,) = stack_checks_services.check_load_balancers(values)
+    (problem,) = checks.check_settings(values, PROJECT)
     assert words in problem
 
 
 def test_limits_of_the_edge_can_be_lifted():
     lifted = {"body": 0, "headers": "15K", "connections": 0, "requests": "0"}
-    assert (
-        stack_checks_services.check_load_balancers({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}) == []
-    )
+    assert checks.check_settings({"edge_limits": lifted, "edge_trusted": ["10.1.2.3", "fd00::/8"]}, PROJECT) == []
 
 
 def test_build_cache_is_a_size():
-    assert checks.check_containers({"image_build_cache": "10G"}) == []
-    assert checks.check_containers({"image_build_cache": "0"}) == []
-    (problem,) = checks.check_containers({"image_build_cache": "much"})
+    assert checks.check_settings({"image_build_cache": "10G"}, PROJECT) == []
+    assert checks.check_settings({"image_build_cache": "0"}, PROJECT) == []
+    (problem,) = checks.check_settings({"image_build_cache": "much"}, PROJECT)
     assert "image_build_cache" in problem
 
 
@@ -255,3 +255,19 @@ def test_schedule_needs_somebody_who_keeps_it():
     (problem,) = stack_checks_host.check_host(values, host, minimum)
     assert "backup_schedule" in problem
     assert stack_checks_host.check_host(values, {**host, "scheduler": "cron"}, minimum) == []
+
+
+@pytest.mark.parametrize("glob", [glob for globs, _ in stack_forms.FORMS for glob in globs.split()])
+def test_every_form_is_of_a_setting(glob):
+    """A mistaken name would check nothing."""
+    everything = settings.read_settings(PROJECT).values()
+    dictionaries = [setting for setting in everything if setting.type == "dict"]
+    paths = [f"{item.name}.{key}" for item in dictionaries for key in item.spec.get("options", item.default)]
+    assert fnmatch.filter([*(setting.name for setting in everything), *paths], glob)
+
+
+def test_key_that_was_taken_out_of_group_vars_is_missed():
+    shorter = {"cpus": "1.0", "memory": "256M"}
+    (problem,) = checks.check_settings({"lb_limits": shorter}, PROJECT)
+    assert problem == "lb_limits: pids has no value; give one in group_vars."
+    assert checks.check_settings({"backup_keep": {"last": 3}}, PROJECT) == []

@@ -139,7 +139,7 @@ def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
 def test_one_of_lb_timeouts_leaves_the_others_as_they_are(mode, check):
     timeouts = load("roles/load_balancer/vars/main.yml")["__load_balancer_timeouts"]
     found = render(timeouts, "load_balancer", lb_timeouts={"server": "60s"}, app_mode=mode)
-    assert found == {**stack_settings.DEFAULTS["lb_timeouts"], "server": "60s", "check": check}
+    assert found == {**stack_settings.defaults("lb_timeouts"), "server": "60s", "check": check}
 
 
 def test_monitoring_memory_reservation_is_counted():
@@ -325,7 +325,7 @@ def test_debug_port_is_a_port_or_none():
     values = {name: setting.default for name, setting in settings.items()}
     for name in ("database_port", "debug_port"):
         assert values[name] == 0
-        assert f"{name}: 70000" in " ".join(stack_checks.check_ports({**values, name: 70000}))
+        assert f"{name}: 70000" in " ".join(stack_checks.check_settings({**values, name: 70000}, PROJECT))
         assert f"{name}: 8080 is http_port as well" in " ".join(stack_checks.check_ports({**values, name: 8080}))
         assert not stack_checks.check_ports({**values, name: 5678})
         # Nothing else than a port: the address is 127.0.0.1.
