@@ -87,8 +87,6 @@ options:
     description: Seconds to wait for another run on the same stack.
     type: float
     default: 180
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -112,12 +110,10 @@ EXAMPLES = r"""
 RETURN = r"""
 ended:
   description: C(requests) and C(failed) ones that a load balancer had counted when it was replaced, by its name.
-  returned: always
   type: list
   elements: dict
 steps:
   description: What was done, a sentence each; in check mode what would be done.
-  returned: always
   type: list
   elements: str
 """
@@ -155,11 +151,7 @@ def describe(containers: list[Container], service: str) -> str:
 
 
 def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
-    """Do what the module promises and return its result.
-
-    Raises:
-        RolloutError: see there.
-    """
+    """Do what the module promises and return its result (RolloutError: see there)."""
     stack = Stack(parameters, descriptor)
     steps: list[str] = []
     journal = stack.path / JOURNAL

@@ -110,8 +110,6 @@ options:
     description: Seconds to wait for another run on the same stack.
     type: float
     default: 180
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -142,12 +140,10 @@ EXAMPLES = r"""
 RETURN = r"""
 changed_files:
   description: Paths of the files that differed.
-  returned: always
   type: list
   elements: str
 removed_files:
   description: Paths of the files that were wanted once and are no longer.
-  returned: always
   type: list
   elements: str
 """
@@ -220,11 +216,7 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
 
 
 def file_entry(root: Path, file: dict, values: dict[str, bytes]) -> Entry:
-    """Return what a file shall hold.
-
-    Raises:
-        TreeError: it names a secret that is not listed.
-    """
+    """Return what a file shall hold (TreeError: it names a secret that is not listed)."""
     shown = file.get("content") is not None
     if shown:
         content: bytes | None = file["content"].encode()
@@ -265,11 +257,7 @@ def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:
 
 
 def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
-    """Run the checks that concern a changed path.
-
-    Raises:
-        TreeError: one failed; the text holds what it printed.
-    """
+    """Run the checks that concern a changed path (TreeError: one failed; the text holds what it printed)."""
     for check in checks:
         if not any(path.startswith(tuple(check["paths"])) for path in changed):
             continue

@@ -95,8 +95,6 @@ options:
     description: Seconds to wait for servers.
     type: int
     default: 60
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -124,12 +122,10 @@ EXAMPLES = r"""
 RETURN = r"""
 reloaded:
   description: Names of the load balancers that reloaded.
-  returned: always
   type: list
   elements: str
 rotation:
   description: Servers that are up, by load balancer.
-  returned: always
   type: dict
 requests:
   description: C(requests) and C(failed) ones that each load balancer counts at the end.
@@ -275,11 +271,7 @@ def wait_for_servers(balancer: dict, master: Path, project: str, deadline: float
 
 
 def converge(parameters: dict, check_mode: bool) -> dict:
-    """Do what the module promises and return its result.
-
-    Raises:
-        ConvergeError: something did not happen in time.
-    """
+    """Do what the module promises and return its result (ConvergeError: something did not happen in time)."""
     if parameters["action"] == "try":
         return try_all(parameters)
     root = Path(parameters["path"]).resolve()

@@ -57,13 +57,15 @@ options:
     description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
     type: dict
     default: {}
+  wanted:
+    description:
+      - What the settings want of the host, found out by the action plugin; only where a lock is taken alone is it empty.
+        C(names) of networks and volumes, C(ports) to be published, bind C(mounts) and C(tmpfs) with their C(setting), the
+        engine's C(docker_socket), the folder C(backup_repository), both perhaps empty, and whether it is for C(development).
+    type: dict
+    default: {}
   images:
     description: Names of images to look up on the host.
-    type: list
-    elements: str
-    default: []
-  names:
-    description: Names of networks and volumes of a stack, without its own, found out by the action plugin.
     type: list
     elements: str
     default: []
@@ -72,35 +74,6 @@ options:
     type: list
     elements: str
     default: []
-  ports:
-    description: Ports of the host to be published, found out by the action plugin.
-    type: list
-    elements: dict
-    default: []
-  docker_socket:
-    description: The engine's socket; empty for the one that the client uses.
-    type: str
-    default: ""
-  backup_repository:
-    description: Folder of the backups on the host; empty if they go elsewhere.
-    type: str
-    default: ""
-  development:
-    description: Find out whom front end and back end shall run as.
-    type: bool
-    default: false
-  mounts:
-    description: Bind mounts with C(setting), C(source) and C(target), found out by the action plugin.
-    type: list
-    elements: dict
-    default: []
-  tmpfs:
-    description: File systems in memory with C(setting) and C(target), found out by the action plugin.
-    type: list
-    elements: dict
-    default: []
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -123,177 +96,136 @@ EXAMPLES = r"""
 RETURN = r"""
 engine_version:
   description: Version of the engine; empty if it does not answer, see C(engine_error).
-  returned: always
   type: str
 compose_version:
   description: Version of Compose v2; empty if it is missing.
-  returned: always
   type: str
 memory:
   description: Memory of the host in bytes.
-  returned: always
   type: int
 cpus:
   description: Processors that the host has.
-  returned: always
   type: int
 uid:
   description: User that deploys, on the host.
-  returned: always
   type: int
 gid:
   description: Group that deploys, on the host.
-  returned: always
   type: int
 developer:
   description: In development, whom front end and back end run as, on the host and in their containers; else empty.
-  returned: always
   type: dict
 missing:
   description: C(path) and C(kind), C(directory) or C(file), of what mounts need on the host and is not there.
-  returned: always
   type: list
   elements: dict
 mapping:
   description: How the engine maps users of containers to those of the host; C(rootless), C(userns) or empty.
-  returned: always
   type: str
 seccomp:
   description: Whether the engine filters the system calls of containers.
-  returned: always
   type: bool
 selinux:
   description: Whether the engine labels containers for SELinux, which keeps them from files without a label.
-  returned: always
   type: bool
 scheduler:
   description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
-  returned: always
   type: str
 linger:
   description: Name of the user whose units of systemd would end with the last logout; empty if they would not.
-  returned: always
   type: str
 firewalls:
   description: Firewalls that are on, of C(ufw) and C(firewalld).
-  returned: always
   type: list
   elements: str
 run_options:
   description: Options of C(docker run) with which a container knows the users of the host.
-  returned: always
   type: list
   elements: str
 docker_socket:
   description: Path of the engine's socket.
-  returned: always
   type: str
 socket_group:
   description: Number in a container of the group that may use the engine's socket; none if there is no such socket.
-  returned: always
   type: int
 engine:
   description: Address of the engine that Docker's client talks to, as C(DOCKER_HOST) takes it.
-  returned: always
   type: str
 folder_problems:
   description: Sentences on folders that are somebody else's.
-  returned: always
   type: list
   elements: str
 record:
   description: What config_tree has recorded in the folder; empty if nothing.
-  returned: always
   type: dict
 strangers:
   description: Folders of other Compose projects of the same name.
-  returned: always
   type: list
   elements: str
 foreign:
   description: Networks and volumes with names of the stack's that are not the stack's.
-  returned: always
   type: list
   elements: str
 stack_dir:
   description: Absolute path of the option O(stack_dir).
-  returned: always
   type: str
 lock:
   description: The C(other) run that has the stack, empty if this one has it; whether it is C(new) that it does, and
     whether the folder was C(made) for that.
-  returned: always
   type: dict
 state:
   description: What the last run left for this one, from C(state.json).
-  returned: always
   type: dict
 mode:
   description: C(app_mode) of what was rendered last; empty if nothing was.
-  returned: always
   type: str
 rendered:
   description: Whether a Compose file has been written before.
-  returned: always
   type: bool
 images:
   description: Of each known image its id, user, labels and what it starts, by name.
-  returned: always
   type: dict
 released:
   description: Whether what is rendered is the newest release that was kept.
-  returned: always
   type: bool
 release:
   description: Number of the newest release that was kept; 0 if there is none.
-  returned: always
   type: int
 watchdog:
   description: Version of the watchdog that runs; empty if there is none.
-  returned: always
   type: str
 outdated:
   description: Services of which a container is not what the last run has rendered.
-  returned: always
   type: list
   elements: str
 containers:
   description: Containers of the project with service, name, image, state, status and ports.
-  returned: always
   type: list
   elements: dict
 dumps:
   description: Which dumps the database was made from, and which the last run has seen; empty if that is not known.
-  returned: always
   type: dict
 running:
   description: How many containers run of each service, in a Swarm on all nodes together.
-  returned: always
   type: dict
 tree:
   description: Mode, owner and digest of each rendered file and folder, by its path.
-  returned: always
   type: dict
 load_balancers:
   description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), first numbers of
     the definitions that are C(needed) for that, and C(requests) that it has counted so far.
-  returned: always
   type: dict
 pools:
   description: Networks that are C(missing) and how many address ranges are C(free) for them.
-  returned: always
   type: dict
 networks:
   description: Networks of the project with their options, address ranges and containers, by their name in Compose.
-  returned: always
   type: dict
 database_volume:
   description: Whether the data volume exists.
-  returned: always
   type: bool
 certificate:
   description: The deployed certificate, PEM without its key; empty if there is none.
-  returned: always
   type: str
 """
 
@@ -344,21 +276,15 @@ def main() -> None:
             "lock_timeout": {"type": "float", "default": 180},
             "changes_containers": {"type": "bool", "default": True},
             "run": {"type": "dict", "default": {}},
+            "wanted": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
-            "names": {"type": "list", "elements": "str", "default": []},
-            "docker_socket": {"type": "str", "default": ""},
-            "development": {"type": "bool", "default": False},
             "networks": {"type": "list", "elements": "str", "default": []},
-            "ports": {"type": "list", "elements": "dict", "default": []},
-            "backup_repository": {"type": "str", "default": ""},
-            "mounts": {"type": "list", "elements": "dict", "default": []},
-            "tmpfs": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
     taken = lock(module, Path(module.params["stack_dir"]).resolve())
     try:
-        module.exit_json(lock=taken, **examine(module.params))
+        module.exit_json(lock=taken, **examine({**module.params, **module.params["wanted"]}))
     except QueryError as error:
         module.fail_json(msg=str(error))
 

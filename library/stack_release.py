@@ -46,8 +46,6 @@ options:
     description: Seconds to wait for another run on the same stack.
     type: float
     default: 180
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -68,7 +66,6 @@ EXAMPLES = r"""
 RETURN = r"""
 release:
   description: The release that was saved or restored, with its number, time and images; empty if there was nothing to save.
-  returned: always
   type: dict
 replicas:
   description: Containers that the rendered file wants, by service.

@@ -44,8 +44,6 @@ options:
     description: Seconds to wait for another run on the same stack.
     type: float
     default: 180
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -68,7 +66,6 @@ EXAMPLES = r"""
 RETURN = r"""
 generation:
   description: How often the secrets have been replaced.
-  returned: always
   type: int
 """
 
@@ -127,11 +124,7 @@ def accepted(container: str, account: dict, password: str) -> bool:
 
 
 def database(project: str) -> tuple[str, list[dict]]:
-    """Return the container of the database, and all containers of the stack.
-
-    Raises:
-        RotationError: it does not run.
-    """
+    """Return the container of the database, and all containers of the stack (RotationError: it does not run)."""
     listed = subprocess.run(list_command(project), capture_output=True, text=True, check=False)
     containers = read_list(listed.stdout)
     found = [item["id"] for item in containers if item["service"] == "db" and item["state"] == "running"]
@@ -192,11 +185,7 @@ def begin(root: Path, parameters: dict, check: bool) -> dict:
 
 
 def finish(root: Path, parameters: dict, check: bool) -> dict:
-    """Let the new passwords alone be accepted.
-
-    Raises:
-        RotationError, MysqlError: the text says why not.
-    """
+    """Let the new passwords alone be accepted (RotationError, MysqlError: the text says why not)."""
     container, containers = database(parameters["project"])
     generation = json.loads((root / STATE).read_text(encoding="utf-8")).get("secrets", 0)
     if check or not (root / PLAN).exists():

@@ -23,8 +23,6 @@ options:
     type: list
     elements: dict
     required: true
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
@@ -45,17 +43,14 @@ EXAMPLES = r"""
 RETURN = r"""
 lines:
   description: The status for people to read.
-  returned: always
   type: list
   elements: str
 problems:
   description: A sentence for everything that is wrong; none if all is well.
-  returned: always
   type: list
   elements: str
 watchdog:
   description: Whether it C(runs), and its C(events), the newest last.
-  returned: always
   type: dict
 """
 
@@ -68,6 +63,7 @@ from dataclasses import dataclass, field  # noqa: E402
 from datetime import datetime  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from ansible.module_utils import stack_history  # noqa: E402
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
@@ -194,14 +190,6 @@ def table(rows: list[tuple[str, ...]]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
-def read_lines(path: Path) -> list[dict]:
-    """Return the objects of a file with one JSON object in each line; empty if there is no such file."""
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError):
-        return []
-
-
 def trouble(container: dict) -> str:
     """Return why a container is not well, as far as the engine knows; nothing if it is."""
     found = condition(container)
@@ -213,11 +201,7 @@ def trouble(container: dict) -> str:
 
 
 def run(*argv: str) -> str:
-    """Return what a command prints.
-
-    Raises:
-        OSError: it failed.
-    """
+    """Return what a command prints (OSError: it failed)."""
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(engine_problem(done.stderr))
@@ -329,13 +313,9 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
 
 
 def report(parameters: dict) -> dict:
-    """Return the module's result.
-
-    Raises:
-        OSError: the engine cannot be asked.
-    """
+    """Return the module's result (OSError: the engine cannot be asked)."""
     root, now = Path(parameters["path"]).resolve(), time.time()
-    events = read_lines(root / "watchdog" / "events.jsonl")
+    events = stack_history.read(root / "watchdog" / "events.jsonl")
     services, problems = examine(parameters, root, events)
     rows = [HEADER]
     for service in services:
@@ -356,7 +336,7 @@ def report(parameters: dict) -> dict:
         lines.append(f"Now: {describe(holds)}")
     with contextlib.suppress(OSError, ValueError, KeyError):
         lines.append(f"Mode: {json.loads((root / 'state.json').read_text(encoding='utf-8'))['mode']}")
-    journal = read_lines(root / "rollout.log")
+    journal = stack_history.read(root / "rollout.log")
     if journal:
         last = journal[-1]
         lines.append(f"Last change of containers: {moment(last['time'])} {last['service']}: {last['text']}")

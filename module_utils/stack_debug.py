@@ -124,11 +124,7 @@ class Session:
 
 @contextlib.contextmanager
 def _listening(port: int) -> Iterator[socket.socket | None]:
-    """Yield a socket on a port of 127.0.0.1, or nothing for port 0.
-
-    Raises:
-        OSError: the port is taken.
-    """
+    """Yield a socket on a port of 127.0.0.1, or nothing for port 0 (OSError: the port is taken)."""
     if not port:
         yield None
         return

@@ -29,11 +29,7 @@ def rows(output: str) -> list[list[str]]:
 
 
 def query(container: str, sql: str) -> list[list[str]]:
-    """Return the rows that statements answer in a container of the database.
-
-    Raises:
-        MysqlError: one of them failed.
-    """
+    """Return the rows that statements answer in a container of the database (MysqlError: one of them failed)."""
     done = subprocess.run(
         ["docker", "exec", "--interactive", container, "bash", "-c", CLIENT, "bash", *OPTIONS],
         input=sql,

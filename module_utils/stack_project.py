@@ -70,11 +70,7 @@ class Stack:
         self.descriptors = () if descriptor is None else (descriptor,)
 
     def run(self, *argv: str) -> str:
-        """Return what a command prints.
-
-        Raises:
-            RolloutError: it failed.
-        """
+        """Return what a command prints (RolloutError: it failed)."""
         done = subprocess.run(argv, capture_output=True, text=True, check=False, pass_fds=self.descriptors)
         if done.returncode:
             raise RolloutError(f"{' '.join(argv[:4])} failed: {done.stderr.strip() or done.stdout.strip()}")
@@ -110,11 +106,7 @@ class Stack:
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
 
     def ask(self, balancer: dict, command: str) -> str:
-        """Return what a load balancer answers.
-
-        Raises:
-            RolloutError: it does not, although it had the time to start again.
-        """
+        """Return what a load balancer answers (RolloutError: it does not, although it had the time to start again)."""
         deadline = time.monotonic() + AWAY
         while True:
             try:
@@ -128,27 +120,15 @@ class Stack:
             time.sleep(PAUSE)
 
     def servers(self, balancer: dict, backend: str) -> list[Server]:
-        """Return the slots of a load balancer.
-
-        Raises:
-            RolloutError: it does not answer.
-        """
+        """Return the slots of a load balancer (RolloutError: it does not answer)."""
         return read_servers(self.ask(balancer, f"@1 show servers state {backend}"))
 
     def set_state(self, balancer: dict, backend: str, server: str, state: str) -> None:
-        """Let a slot drain, or make it ready.
-
-        Raises:
-            RolloutError: the load balancer does not answer.
-        """
+        """Let a slot drain, or make it ready (RolloutError: the load balancer does not answer)."""
         self.ask(balancer, f"@1 set server {backend}/{server} state {state}")
 
     def remove(self, containers: list[Container]) -> None:
-        """Remove containers; one that is gone already is no failure.
-
-        Raises:
-            RolloutError: one is still there.
-        """
+        """Remove containers; one that is gone already is no failure (RolloutError: one is still there)."""
         ids = [container.id for container in containers]
         if ids:
             argv = ["docker", "rm", "--force", "--volumes", *ids]

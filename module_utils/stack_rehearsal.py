@@ -16,11 +16,7 @@ class ConvergeError(Exception):
 
 
 def try_all(parameters: dict) -> dict:
-    """Try each new configuration and return the present ones.
-
-    Raises:
-        ConvergeError: one of them would lose servers.
-    """
+    """Try each new configuration and return the present ones (ConvergeError: one of them would lose servers)."""
     root = Path(parameters["path"]).resolve()
     before = {}
     for balancer in parameters["load_balancers"]:
@@ -36,11 +32,7 @@ def try_all(parameters: dict) -> dict:
 
 
 def try_configuration(balancer: dict, root: Path, parameters: dict) -> None:
-    """Let the servers that are up be checked by a new configuration.
-
-    Raises:
-        ConvergeError: it would lose some.
-    """
+    """Let the servers that are up be checked by a new configuration (ConvergeError: it would lose some)."""
     master, tier = root / balancer["socket"], balancer["backend"]
     up = addresses_up(balancer, master)
     if not up:

@@ -13,11 +13,7 @@ SERVICES = ("fe", "be")
 
 
 def section(text: str, service: str) -> str:
-    """Return the lines of one service in a rendered Compose file.
-
-    Raises:
-        KeyError: there is none.
-    """
+    """Return the lines of one service in a rendered Compose file (KeyError: there is none)."""
     match = re.search(rf"^  {re.escape(service)}:\n(?:(?:    .*)?\n)*", text, re.MULTILINE)
     if not match:
         raise KeyError(service)

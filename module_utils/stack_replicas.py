@@ -76,11 +76,7 @@ class Rollout:
         return [f"{self.name}: {', '.join(parts)}."]
 
     def run(self) -> None:
-        """Do it.
-
-        Raises:
-            RolloutError: a gate was not passed, or the engine refused something.
-        """
+        """Do it (RolloutError: a gate was not passed, or the engine refused something)."""
         containers = self.found()
         running = [container for container in containers if container.status in ("running", "paused")]
         if not running:
@@ -176,11 +172,7 @@ class Rollout:
                 )
 
     def start(self, number: int, beside: list[Container]) -> list[Container]:
-        """Start so many new containers and return them.
-
-        Raises:
-            RolloutError: Compose failed; what it had made is removed.
-        """
+        """Start so many new containers and return them (RolloutError: Compose failed; what it had made is removed)."""
         known = {container.id for container in beside}
         scale = f"{self.name}={len(beside) + number}"
         options = ["--detach", "--no-deps", "--no-recreate", "--no-build", "--pull=never", f"--scale={scale}"]

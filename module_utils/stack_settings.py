@@ -353,11 +353,7 @@ def parse_size(text: Any) -> int:
 
 
 def parse_duration(text: Any) -> int:
-    """Return the seconds of a duration of one unit (``30s``, ``2m``, ``1h``).
-
-    Raises:
-        ValueError: ``text`` is no such duration.
-    """
+    """Return the seconds of a duration of one unit such as ``30s``, ``2m``, ``1h`` (ValueError: it is none)."""
     match = re.fullmatch(r"([0-9]{1,9})([hms])", str(text).strip())
     if not match:
         raise ValueError(f"{text!r} is no duration")

@@ -107,11 +107,7 @@ class Commands:
 
 
 def examine(parameters: dict) -> dict:
-    """Return what the module promises to tell of the host.
-
-    Raises:
-        QueryError: the engine answers, but not every question.
-    """
+    """Return what the module promises to tell of the host (QueryError: the engine answers, but not every question)."""
     name = parameters["stack_name"]
     stack_dir = Path(parameters["stack_dir"]).resolve()
     swarm = parameters["stack_engine"] == "swarm"

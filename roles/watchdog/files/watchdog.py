@@ -19,7 +19,7 @@ from types import FrameType
 
 from stack_environment import clean_environment
 from stack_haproxy import STOPPED, ask, by_address, read_checks, read_servers
-from stack_history import tell
+from stack_history import append, read, tell
 from stack_lock import LockError, held, holder, pauses
 from stack_process import family
 
@@ -38,7 +38,6 @@ SETTLE = 20.0
 # Codes of HAProxy's checks for "nothing came", and for "it takes no connection" or "it hangs up".
 HANGING = ("L4TOUT", "L6TOUT", "L7TOUT")
 BROKEN = ("L4CON", "L6RSP", "L7RSP")
-EVENTS_SIZE = 1 << 18
 
 
 class Watchdog:
@@ -168,25 +167,17 @@ class Watchdog:
 
     def events(self) -> list[dict]:
         """Return what has happened so far, as far as it is kept."""
-        try:
-            lines = (self.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
-            return [json.loads(line) for line in lines]
-        except (OSError, ValueError):
-            return []
+        return read(self.folder / "events.jsonl")
 
     def tell(self, service: str, container: dict, what: str, why: str, seconds: float | None = None) -> None:
         """Write an event for the status."""
-        path = self.folder / "events.jsonl"
         event = {"time": time.time(), "service": service, "container": container["Name"].lstrip("/"), "id": container["Id"]}
         event |= {"what": what, "why": why}
         if seconds is not None:
             event["seconds"] = round(seconds, 2)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        append(self.folder / "events.jsonl", event)
         text = f"{event['container']} was {what} by the watchdog: {why}"
         tell(self.root, "watchdog", text, service=service, id=event["id"])
-        if path.stat().st_size > EVENTS_SIZE:
-            path.write_bytes(path.read_bytes()[-EVENTS_SIZE // 2 :].partition(b"\n")[2])
 
 
 def inspect(ids: list[str]) -> list[dict]:

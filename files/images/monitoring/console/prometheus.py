@@ -42,11 +42,7 @@ class Prometheus:
         self._client = httpx.AsyncClient(base_url=url, timeout=TIMEOUT, transport=transport)
 
     async def _ask(self, path: str, **parameters: str | float) -> dict[str, Any]:
-        """Return the data of an answer.
-
-        Raises:
-            PrometheusError: see there.
-        """
+        """Return the data of an answer (PrometheusError: see there)."""
         try:
             # Expressions may be long; what has no parameters is asked for by GET alone.
             method = "POST" if parameters else "GET"
@@ -59,11 +55,7 @@ class Prometheus:
         return content["data"]
 
     async def _series(self, path: str, **parameters: str | float) -> list[Series]:
-        """Return the series of an answer.
-
-        Raises:
-            PrometheusError: see there.
-        """
+        """Return the series of an answer (PrometheusError: see there)."""
         series = []
         for item in (await self._ask(path, **parameters))["result"]:
             points = [(moment, float(value)) for moment, value in item.get("values") or [item["value"]]]
@@ -82,11 +74,7 @@ class Prometheus:
         return (await self._ask("alerts"))["alerts"]
 
     async def value(self, expression: str) -> float | None:
-        """Return the only value of an expression at this moment; None: there is none.
-
-        Raises:
-            PrometheusError: see there.
-        """
+        """Return the only value of an expression at this moment; None: there is none (PrometheusError: see there)."""
         return next((series.value for series in await self._series("query", query=expression)), None)
 
     async def now(self, **metrics: str) -> dict[str, list[Series]]:

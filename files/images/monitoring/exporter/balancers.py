@@ -116,11 +116,7 @@ def merged(servers: list[Server], enough: Callable[[Iterable[bool]], bool]) -> S
 
 
 def ask(balancer: str, url: str) -> list[Server]:
-    """Return the servers of a tier's load balancers.
-
-    Raises:
-        OSError, requests.RequestException: one of them does not answer.
-    """
+    """Return the servers of a tier's load balancers (OSError, requests.RequestException: one of them does not answer)."""
     found: dict[str, list[Server]] = {}
     for each in addresses(url):
         answer = requests.get(f"{each}/;csv;no-maint", timeout=TIMEOUT)

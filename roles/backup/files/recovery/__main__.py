@@ -29,11 +29,7 @@ def say(text: str) -> None:
 
 
 def list_backups(engine: Engine) -> None:
-    """Print the backups of the stack, oldest first.
-
-    Raises:
-        RecoveryError: the repository cannot be read.
-    """
+    """Print the backups of the stack, oldest first (RecoveryError: the repository cannot be read)."""
     for snapshot in Repository(engine).snapshots(*KINDS, "logs"):
         say(f"{snapshot.short}  {spoken(snapshot.at)}  {snapshot.kind:<7} {snapshot.version}")
 

@@ -18,11 +18,7 @@ Say = Callable[[str], None]
 
 
 def live(engine: Engine) -> Live:
-    """Return the server of the stack.
-
-    Raises:
-        RecoveryError: it does not run.
-    """
+    """Return the server of the stack (RecoveryError: it does not run)."""
     found = engine.database()
     if not found or found["State"]["Status"] != "running":
         raise RecoveryError(
@@ -32,11 +28,7 @@ def live(engine: Engine) -> Live:
 
 
 def check_space(engine: Engine, volume: str, times: float) -> int:
-    """Return the bytes that a volume holds.
-
-    Raises:
-        RecoveryError: there is not room for so many copies of it.
-    """
+    """Return the bytes that a volume holds (RecoveryError: there is not room for so many copies of it)."""
     output = engine.shell(
         "du --summarize --block-size=1 /data | cut -f1; df --output=avail --block-size=1 /data | tail -n 1",
         [f"{volume}:/data:ro"],
@@ -51,11 +43,7 @@ def check_space(engine: Engine, volume: str, times: float) -> int:
 
 
 def check_engines(server: Live) -> None:
-    """Refuse tables that an online copy would leave out.
-
-    Raises:
-        RecoveryError: there is one.
-    """
+    """Refuse tables that an online copy would leave out (RecoveryError: there is one)."""
     # What is in memory is lost with every restart anyway.
     rows = server.query(
         "SELECT CONCAT(table_schema, '.', table_name), engine FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
@@ -175,11 +163,7 @@ def store_logs(engine: Engine, repository: Repository, found: dict[str, str], sa
 
 
 def take_logs(engine: Engine, say: Say) -> None:
-    """Store the binary logs.
-
-    Raises:
-        RecoveryError: they are not stored.
-    """
+    """Store the binary logs (RecoveryError: they are not stored)."""
     repository = Repository(engine)
     repository.prepare()
     if not store_logs(engine, repository, log_tags(live(engine)), say):

@@ -58,11 +58,7 @@ class Repository:
         self.engine, self.settings = engine, engine.settings
 
     def run(self, *arguments: str, volumes: tuple[str, ...] = (), target: IO[bytes] | None = None) -> str:
-        """Run restic and return what it prints, unless that goes to ``target``.
-
-        Raises:
-            RecoveryError: it failed.
-        """
+        """Run restic and return what it prints, unless that goes to ``target`` (RecoveryError: it failed)."""
         settings = self.settings
         folder = Path(settings.directory)
         place = settings.repository
@@ -108,11 +104,7 @@ class Repository:
         return next((line for line in lines if line.startswith("Fatal:")), (lines or ["it gives no reason"])[-1])
 
     def exists(self) -> bool:
-        """Tell whether there is a repository.
-
-        Raises:
-            RecoveryError: it cannot be opened.
-        """
+        """Tell whether there is a repository (RecoveryError: it cannot be opened)."""
         try:
             self.run("cat", "config")
         except RecoveryError as failure:
@@ -122,11 +114,7 @@ class Repository:
         return True
 
     def prepare(self) -> None:
-        """Make the repository, unless there is one.
-
-        Raises:
-            RecoveryError: somebody else's files are there.
-        """
+        """Make the repository, unless there is one (RecoveryError: somebody else's files are there)."""
         if self.exists():
             return
         place = Path(self.settings.repository)

@@ -49,11 +49,7 @@ class Wish:
 
 
 def read_time(text: str) -> float:
-    """Return a time in seconds of the epoch; without a zone it is that of this machine.
-
-    Raises:
-        RecoveryError: it is none.
-    """
+    """Return a time in seconds of the epoch; without a zone it is that of this machine (RecoveryError: it is none)."""
     try:
         return datetime.fromisoformat(text.strip().replace("Z", "+00:00")).astimezone().timestamp()
     except ValueError:
@@ -66,11 +62,7 @@ def spoken(at: float) -> str:
 
 
 def choose(repository: Repository, wish: Wish) -> Snapshot:
-    """Return the backup that is wanted.
-
-    Raises:
-        RecoveryError: there is none, or it is something else.
-    """
+    """Return the backup that is wanted (RecoveryError: there is none, or it is something else)."""
     everything = repository.snapshots(*KINDS, stack=wish.origin)
     backups = [snapshot for snapshot in everything if snapshot.kind == "backup"]
     if wish.backup != LATEST:
@@ -99,11 +91,7 @@ def choose(repository: Repository, wish: Wish) -> Snapshot:
 
 @contextmanager
 def readable(snapshot: Snapshot) -> Iterator[None]:
-    """Say of a backup that cannot be read what that means.
-
-    Raises:
-        RecoveryError: it cannot.
-    """
+    """Say of a backup that cannot be read what that means (RecoveryError: it cannot)."""
     try:
         yield
     except RecoveryError as error:
@@ -114,11 +102,7 @@ def readable(snapshot: Snapshot) -> Iterator[None]:
 
 
 def read_manifest(repository: Repository, snapshot: Snapshot) -> dict:
-    """Return what a backup says of itself.
-
-    Raises:
-        RecoveryError: it cannot be read.
-    """
+    """Return what a backup says of itself (RecoveryError: it cannot be read)."""
     with readable(snapshot):
         manifest = json.loads(repository.read(snapshot, "/backup/manifest.json"))
     if manifest["format"] > FORMAT:
@@ -129,11 +113,7 @@ def read_manifest(repository: Repository, snapshot: Snapshot) -> dict:
 
 
 def check_release(engine: Engine, manifest: dict, snapshot: Snapshot) -> None:
-    """Refuse data of a newer server.
-
-    Raises:
-        RecoveryError: it is newer than this deployment's.
-    """
+    """Refuse data of a newer server (RecoveryError: it is newer than this deployment's)."""
     own = engine.shell("mysqld --version | sed -n 's/.*Ver \\([0-9.]*\\).*/\\1/p'", []).strip()
     written = manifest["server"]["version"]
     if numbers(written) > numbers(own):
@@ -144,11 +124,7 @@ def check_release(engine: Engine, manifest: dict, snapshot: Snapshot) -> None:
 
 
 def compare(found: dict, manifest: dict, same_release: bool) -> None:
-    """Compare the tables of an opened backup with those that were there when it was taken.
-
-    Raises:
-        RecoveryError: they differ.
-    """
+    """Compare the tables of an opened backup with those that were there when it was taken (RecoveryError: they differ)."""
     wanted = manifest["tables"]
     for table in sorted(set(wanted) | set(found)):
         before, now = wanted.get(table), found.get(table)
@@ -213,11 +189,7 @@ class Restore:
         return bool(self.engine.shell("ls -A /data | grep -vx 'lost+found' || true", [f"{volume}:/data:ro"]).strip())
 
     def run(self) -> None:
-        """Restore.
-
-        Raises:
-            RecoveryError: nothing was changed, unless the text says so.
-        """
+        """Restore (RecoveryError: nothing was changed, unless the text says so)."""
         settings, wish = self.settings, self.wish
         occupied = self.occupied()
         if occupied and wish.confirm != settings.stack:
@@ -303,11 +275,7 @@ class Restore:
                 self.say(f"{schema}: {len(own)} tables, {sum(table['rows'] for table in own)} rows.")
 
     def replay(self, server: ThrowAway, manifest: dict, logs: dict[str, Snapshot], volume: str) -> None:
-        """Let the server do what its predecessor did after the backup, by its binary logs.
-
-        Raises:
-            RecoveryError: it could not.
-        """
+        """Let the server do what its predecessor did after the backup, by its binary logs (RecoveryError: it could not)."""
         until = None if self.wish.until == LATEST else read_time(self.wish.until)
         relays = [f"{RELAY}.{index:06d}" for index in range(1, len(logs) + 1)]
         with tempfile.TemporaryDirectory(dir=Path(self.settings.directory) / "backup") as folder:
@@ -380,11 +348,7 @@ class Restore:
             raise
 
     def replace(self, volume: str, logs: dict[str, str]) -> None:
-        """Put the proven data in the place of the old.
-
-        Raises:
-            RecoveryError: it was interrupted.
-        """
+        """Put the proven data in the place of the old (RecoveryError: it was interrupted)."""
         settings = self.settings
         if not self.engine.has_volume(settings.database):
             labels = [f"com.docker.compose.project={settings.stack}", "com.docker.compose.volume=database"]

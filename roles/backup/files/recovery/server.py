@@ -58,11 +58,7 @@ class Server:
     """Something that answers SQL."""
 
     def query(self, sql: str) -> list[list[str]]:
-        """Return the rows that statements answer, each column as text.
-
-        Raises:
-            RecoveryError: one of them failed.
-        """
+        """Return the rows that statements answer, each column as text (RecoveryError: one of them failed)."""
         raise NotImplementedError
 
     def value(self, expression: str) -> str:
@@ -108,11 +104,7 @@ class Live(Server):
         self.container, self.image = container, image
 
     def query(self, sql: str) -> list[list[str]]:
-        """Return the rows that statements answer.
-
-        Raises:
-            RecoveryError: one of them failed.
-        """
+        """Return the rows that statements answer (RecoveryError: one of them failed)."""
         try:
             return stack_mysql.query(self.container, sql)
         except stack_mysql.MysqlError as error:
@@ -167,11 +159,7 @@ class ThrowAway(Server):
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> ThrowAway:
-        """Start it and wait until it answers.
-
-        Raises:
-            RecoveryError: it does not start.
-        """
+        """Start it and wait until it answers (RecoveryError: it does not start)."""
         with self.log.open("w", encoding="utf-8") as log:
             command = self.engine.command(self.container)
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
@@ -208,11 +196,7 @@ class ThrowAway(Server):
         return f"{self.engine.settings.stack}-backup-{self.name}"
 
     def query(self, sql: str) -> list[list[str]]:
-        """Return the rows that statements answer.
-
-        Raises:
-            RecoveryError: one of them failed, or it does not answer yet.
-        """
+        """Return the rows that statements answer (RecoveryError: one of them failed, or it does not answer yet)."""
         done = subprocess.run(
             [
                 "docker",
