@@ -200,16 +200,10 @@ def alerts(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "summary": notes.get("summary", ""),
                 "runbook": notes.get("runbook", "").partition("#")[2],
                 "fires": alert["state"] == "firing",
-                "since": moment_of(alert["activeAt"]),
+                "since": round(datetime.fromisoformat(alert["activeAt"]).timestamp(), 3),
             }
         )
     return sorted(result, key=lambda item: item["since"])
-
-
-def moment_of(text: str) -> float:
-    """Return a time of Prometheus' (RFC 3339, with nanoseconds) in seconds of the epoch."""
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction[:3] or 0}")
 
 
 def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> dict[str, Any] | None:

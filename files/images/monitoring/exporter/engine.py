@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -82,7 +81,7 @@ def seconds(moment: str) -> float:
     """Return a time of the engine (RFC 3339, with nanoseconds) in seconds of the epoch; 0 for its time of never."""
     if moment.startswith("0001-"):
         return 0.0
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", moment)).timestamp()
+    return datetime.fromisoformat(moment).timestamp()
 
 
 class Engine:

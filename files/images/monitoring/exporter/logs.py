@@ -48,7 +48,7 @@ def lines(text: str, environment: Iterable[str] = ()) -> list[dict[str, Any]]:
     for line in masked(clean, environment).splitlines():
         moment, _, content = line.partition(" ")
         try:
-            at = datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", moment)).timestamp()
+            at = datetime.fromisoformat(moment).timestamp()
         except ValueError:
             at, content = 0.0, line
         found.append({"time": at, "text": content[:WIDTH]})
