@@ -1,6 +1,6 @@
 """Write the tables that are generated into pages, or check that they are up to date.
 
-Settings in docs/variables.md come from the argument specs, the access matrix in docs/architecture.md from
+Settings in docs/variables.md come from group_vars and the argument specs, the access matrix in docs/architecture.md from
 tests/access_matrix.yml, what an edit touches in docs/operations.md from tests/edits.yml, the answers to the scanner of TLS
 in docs/security.md from tests/audit_findings.yml, what proves each promise in docs/testing.md from tests/promises.yml.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ SECURITY = PROJECT / "docs" / "security.md"
 TESTING = PROJECT / "docs" / "testing.md"
 
 
+def descriptions(text: str) -> dict[str, str]:
+    """Return what the comment above each setting of a file of group_vars says, by its name."""
+    found = re.findall(r"((?:^# .*\n)+)([a-z]\w+):", text, re.MULTILINE)
+    return {name: " ".join(line[2:] for line in comment.splitlines()) for comment, name in found}
+
+
 def variables() -> str:
     """Return a table of settings for each file of group_vars."""
     settings = read_settings(PROJECT)
@@ -38,15 +45,13 @@ def variables() -> str:
         about = f"{rest[:1].upper()}{rest[1:]}. " if rest else ""
         parts.append(f"\n## {heading}\n\n{about}In `group_vars/all/{path.name}`.\n\n")
         parts.append("| setting | type | default | what it does |\n|---|---|---|---|\n")
-        names = [line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()]
-        for name in names:
+        for name, description in descriptions(text).items():
             setting = settings[name]
             default = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)
             # A vertical bar would end the cell.
             cell = default.replace("|", "\\|")
             shown = f"`{cell}`" if default else "empty"
-            description = setting.spec["description"].replace("|", "&#124;")
-            parts.append(f"| `{name}` | {setting.type} | {shown} | {description} |\n")
+            parts.append(f"| `{name}` | {setting.type} | {shown} | {description.replace('|', '&#124;')} |\n")
     return "".join(parts) + "\n"
 
 

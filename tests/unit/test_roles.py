@@ -9,6 +9,8 @@ import stack_settings
 import wiring
 import yaml
 
+import docs
+
 PROJECT = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
 FILES = sorted((PROJECT / "group_vars/all").glob("*.yml"))
@@ -148,17 +150,15 @@ def test_a_setting_is_the_same_to_every_role():
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_every_setting_reaches_a_role_and_is_described_the_same(path):
-    settings = SETTINGS
+def test_every_setting_reaches_a_role_and_is_described(path):
     text = path.read_text().partition(stack_settings.WIRING_MARK)[0]
+    described = docs.descriptions(text)
     for name in load(path):
         if f"\n{name}:" not in text:
             continue
-        assert name in settings, f"{name} reaches no role"
-        comment = re.search(rf"((?:^# .*\n)+){name}:", text, re.MULTILINE)
-        assert comment, f"{name} has no comment"
-        sentence = " ".join(line[2:] for line in comment[1].splitlines())
-        assert sentence == settings[name].spec["description"], name
+        assert name in SETTINGS, f"{name} reaches no role"
+        assert name in described, f"{name} has no comment"
+        assert SETTINGS[name].spec.get("description", described[name]) == described[name], name
 
 
 def test_no_setting_stands_twice():
