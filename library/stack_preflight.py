@@ -57,13 +57,6 @@ options:
     description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
     type: dict
     default: {}
-  wanted:
-    description:
-      - What the settings want of the host, found out by the action plugin; only where a lock is taken alone is it empty.
-        C(names) of networks and volumes, C(ports) to be published, bind C(mounts) and C(tmpfs) with their C(setting), the
-        engine's C(docker_socket), the folder C(backup_repository), both perhaps empty, and whether it is for C(development).
-    type: dict
-    default: {}
   images:
     description: Names of images to look up on the host.
     type: list
@@ -74,6 +67,15 @@ options:
     type: list
     elements: str
     default: []
+  asked:
+    description:
+      - What the action plugin has found in the settings, to look at on the host.
+      - C(names) of networks and volumes of a stack, without its own; C(ports) to be published; C(mounts) with C(setting),
+        C(source) and C(target); C(tmpfs) with C(setting) and C(target); C(docker_socket), empty for the one that the client
+        uses; C(backup_repository), a folder, or empty if backups go elsewhere; C(development), whether to find out whom
+        front end and back end shall run as.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -276,15 +278,15 @@ def main() -> None:
             "lock_timeout": {"type": "float", "default": 180},
             "changes_containers": {"type": "bool", "default": True},
             "run": {"type": "dict", "default": {}},
-            "wanted": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
             "networks": {"type": "list", "elements": "str", "default": []},
+            "asked": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     taken = lock(module, Path(module.params["stack_dir"]).resolve())
     try:
-        module.exit_json(lock=taken, **examine({**module.params, **module.params["wanted"]}))
+        module.exit_json(lock=taken, **examine({**module.params, **module.params["asked"]}))
     except QueryError as error:
         module.fail_json(msg=str(error))
 

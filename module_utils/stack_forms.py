@@ -145,11 +145,16 @@ def check_forms(values: dict) -> list[str]:
     """Return a sentence for each value that does not have its form."""
     problems = []
     for path, value, quoted in _parts(values):
-        forms = [form for glob, form in _GLOBS if path == glob or ("*" in glob and fnmatchcase(path, glob))]
+        forms = [form for glob, form in _GLOBS if path == glob or ("*" in glob and _fits(path, glob))]
         wrong = next((sentence for check, sentence in forms if not valid(check, value)), "")
         if wrong:
             problems.append(f"{path}: {quoted} {wrong}.")
     return problems
+
+
+def _fits(path: str, glob: str) -> bool:
+    """Tell whether setting and key fit, each by itself: a key that looks like a setting is none."""
+    return all(map(fnmatchcase, path.partition("."), glob.partition(".")))
 
 
 def _parts(values: dict) -> Iterator[tuple[str, Any, str]]:

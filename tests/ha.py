@@ -267,6 +267,13 @@ class Events:
         self.until_all_serve(5)
 
 
+def signal_all(process: int, number: int) -> None:
+    """Send a signal to a process and to all that it has started, as far as that still runs."""
+    for item in family(process):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(item, number)
+
+
 def kill_at(events: Events, gate: str) -> None:
     """Run the playbook and kill it, with all it has started, when its journal comes to a gate."""
     journal = events.stack.directory / "rollout.log"
@@ -281,7 +288,5 @@ def kill_at(events: Events, gate: str) -> None:
     try:
         wait_until(lambda: f'"gate": "{gate}"' in journal.read_text()[seen:], 90)
     finally:
-        for item in family(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(item, signal.SIGKILL)
+        signal_all(process.pid, signal.SIGKILL)
         process.wait()

@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
         # In a Swarm the nodes publish, and it is not known beforehand which.
         published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
         repository = values["backup_repository"]
-        arguments["wanted"] = {
+        arguments["asked"] = {
             "ports": [
                 {
                     "setting": name,
@@ -66,8 +66,8 @@ class ActionModule(ActionBase):
             "names": [*stack_settings.networks_of(project), *stack_settings.volumes_of(project)],
             "backup_repository": repository if repository.startswith(("/", "~")) else "",
             "development": values["app_mode"] == "development",
-            # Relative to the checkout where that is on the same machine; as it is elsewhere.
             "mounts": [
+                # Relative to the checkout where that is on the same machine; as it is elsewhere.
                 {**mount, "source": stack_settings.mount_source(mount["source"], str(project))}
                 for mount in stack_settings.mounts(values)
             ],

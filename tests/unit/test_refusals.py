@@ -443,9 +443,9 @@ def look(monkeypatch, tmp_path):
         client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1", more=more))
         client.chmod(0o755)
         given = {"project_dir": str(PROJECT), "stack_name": "shop", "stack_dir": str(tmp_path / "shop")}
-        wanted = {"docker_socket": str(tmp_path / "socket"), "backup_repository": "", "development": False}
-        wanted |= {"names": [], "ports": [], "mounts": [], "tmpfs": []}
-        given |= {**parameters, "wanted": {name: parameters.get(name, value) for name, value in wanted.items()}}
+        asked = {"docker_socket": str(tmp_path / "socket"), "backup_repository": "", "development": False}
+        asked |= {"names": [], "ports": [], "mounts": [], "tmpfs": []}
+        given |= {**parameters, "asked": {name: parameters.get(name, value) for name, value in asked.items()}}
         results = []
 
         def module(argument_spec, **_):

@@ -266,6 +266,11 @@ def test_every_form_is_of_a_setting(glob):
     assert fnmatch.filter([*(setting.name for setting in everything), *paths], glob)
 
 
+def test_variable_that_is_called_like_a_setting_is_none():
+    names = ["fe_health_path", "x_stop_grace_period", "A_environment", "api_memory_reservation"]
+    assert checks.check_settings({"fe_environment": dict.fromkeys(names, "anything at all")}, PROJECT) == []
+
+
 def test_key_that_was_taken_out_of_group_vars_is_missed():
     shorter = {"cpus": "1.0", "memory": "256M"}
     (problem,) = checks.check_settings({"lb_limits": shorter}, PROJECT)

@@ -16,10 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import stack_lock
 import yaml
-from ha import SLOW_RATE, Events, Load, kill_at
+from ha import SLOW_RATE, Events, Load, kill_at, signal_all
 from stack import GATE, PROJECT, changed, run, wait_until
 from stack_haproxy import STOPPED, ask
-from stack_process import family
 
 PLANNED = {
     "roll fe and be": lambda events: events.roll("fe", "be"),
@@ -271,8 +270,7 @@ def test_watchdog_restarts_nothing_while_a_run_replaces_it(stack, events, capsys
 def send(container, number):
     """Send a signal to every process of a container: the first one may be an init that only passes others on."""
     first = json.loads(run("docker", "inspect", container).stdout)[0]["State"]["Pid"]
-    for process in family(first):
-        os.kill(process, number)
+    signal_all(first, number)
 
 
 def test_replica_that_hangs_again_and_again_is_restarted_no_more_than_the_limit(stack, events):
