@@ -20,32 +20,17 @@ description:
   - While it works it writes a line for each step to C(rollout.log) in O(path); the action plugin of the same name shows
     them. Only one run at a time works on a stack.
 options:
-  project:
-    description: Project name of Compose.
-    type: str
-    required: true
-  path:
-    description: Folder of the rendered files.
-    type: path
-    required: true
-  file:
-    description: The Compose file, in O(path).
-    type: path
-    default: docker-compose.yml
+  project: {type: str, required: true, description: Project name of Compose.}
+  path: {type: path, required: true, description: Folder of the rendered files.}
+  file: {type: path, default: docker-compose.yml, description: "The Compose file, in O(path)."}
   services:
     description: Replicated services, in the order in which they are changed.
     type: list
     elements: dict
     required: true
     suboptions:
-      name:
-        description: Name of the service.
-        type: str
-        required: true
-      replicas:
-        description: How many containers there shall be.
-        type: int
-        required: true
+      name: {type: str, required: true, description: Name of the service.}
+      replicas: {type: int, required: true, description: How many containers there shall be.}
       batch:
         description: Containers started at a time, as a number or as a share of the replicas (C(25%)); at least one, and of a
           share at most five for each processor.
@@ -55,14 +40,8 @@ options:
         description: Seconds that a drained container may take to finish its requests before it is stopped.
         type: float
         default: 30
-      port:
-        description: Port that each container listens on; 0, and that is not looked at.
-        type: int
-        default: 0
-      memory:
-        description: Bytes that one container is counted with.
-        type: int
-        default: 0
+      port: {type: int, default: 0, description: "Port that each container listens on; 0, and that is not looked at."}
+      memory: {type: int, default: 0, description: Bytes that one container is counted with.}
       load_balancers:
         description: Those that stand before it, each with its C(name) and its master C(socket) in O(path).
         type: list
@@ -79,14 +58,8 @@ options:
     type: list
     elements: dict
     default: []
-  timeout:
-    description: Seconds that a batch may take to be healthy and in rotation.
-    type: float
-    default: 180
-  lock_timeout:
-    description: Seconds to wait for another run on the same stack.
-    type: float
-    default: 180
+  timeout: {type: float, default: 180, description: Seconds that a batch may take to be healthy and in rotation.}
+  lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
   check_mode:
     support: full
@@ -112,10 +85,7 @@ ended:
   description: C(requests) and C(failed) ones that a load balancer had counted when it was replaced, by its name.
   type: list
   elements: dict
-steps:
-  description: What was done, a sentence each; in check mode what would be done.
-  type: list
-  elements: str
+steps: {type: list, elements: str, description: "What was done, a sentence each; in check mode what would be done."}
 """
 
 import json  # noqa: E402

@@ -12,63 +12,31 @@ description:
     each in one step, so that wrong input changes nothing and no reader sees half a file.
   - Secrets are generated where they are missing and kept otherwise. They are never shown.
 options:
-  path:
-    description: The folder. Created with mode 0700, because it holds secrets.
-    type: path
-    required: true
+  path: {type: path, required: true, description: "The folder. Created with mode 0700, because it holds secrets."}
   directories:
     description: Folders inside it that have to exist.
     type: list
     elements: dict
     default: []
     suboptions:
-      path:
-        description: Path inside O(path).
-        type: str
-        required: true
-      mode:
-        description: Mode, octal.
-        type: str
-        default: "0755"
-      owner:
-        description: Number of the user. Ignored unless the module runs as root.
-        type: int
-      group:
-        description: Number of the group. Ignored unless the module runs as root.
-        type: int
+      path: {type: str, required: true, description: Path inside O(path).}
+      mode: {type: str, default: "0755", description: "Mode, octal."}
+      owner: {type: int, description: Number of the user. Ignored unless the module runs as root.}
+      group: {type: int, description: Number of the group. Ignored unless the module runs as root.}
   files:
     description: Files inside it. One of C(content), C(secret_content) or C(secret) says what each holds.
     type: list
     elements: dict
     required: true
     suboptions:
-      path:
-        description: Path inside O(path).
-        type: str
-        required: true
-      content:
-        description: Text of the file, shown in differences.
-        type: str
-      secret_content:
-        description: Text of the file, never shown. Empty keeps what is there.
-        type: str
-      secret:
-        description: Key of O(secrets) whose value the file holds.
-        type: str
-      mode:
-        description: Mode, octal.
-        type: str
-        default: "0644"
-      owner:
-        description: Number of the user. Ignored unless the module runs as root.
-        type: int
-      group:
-        description: Number of the group. Ignored unless the module runs as root.
-        type: int
-  secrets:
-    description: Secrets by name; an empty value means generate one and keep it.
-    type: dict
-    default: {}
+      path: {type: str, required: true, description: Path inside O(path).}
+      content: {type: str, description: "Text of the file, shown in differences."}
+      secret_content: {type: str, description: "Text of the file, never shown. Empty keeps what is there."}
+      secret: {type: str, description: Key of O(secrets) whose value the file holds.}
+      mode: {type: str, default: "0644", description: "Mode, octal."}
+      owner: {type: int, description: Number of the user. Ignored unless the module runs as root.}
+      group: {type: int, description: Number of the group. Ignored unless the module runs as root.}
+  secrets: {type: dict, default: {}, description: Secrets by name; an empty value means generate one and keep it.}
   known:
     description:
       - What the folder held a moment ago, as C(stack_preflight) tells it, with the number of the user who deploys as
@@ -81,20 +49,9 @@ options:
     elements: dict
     default: []
     suboptions:
-      name:
-        description: What is checked, for messages.
-        type: str
-        required: true
-      argv:
-        description: The command; C({tree}) stands for the staged folder.
-        type: list
-        elements: str
-        required: true
-      paths:
-        description: Beginnings of paths that the command looks at.
-        type: list
-        elements: str
-        required: true
+      name: {type: str, required: true, description: "What is checked, for messages."}
+      argv: {type: list, elements: str, required: true, description: "The command; C({tree}) stands for the staged folder."}
+      paths: {type: list, elements: str, required: true, description: Beginnings of paths that the command looks at.}
   stack:
     description:
       - Stack whose folder it is. Another stack's folder, and one with files that are not the stack's, is refused. What is
@@ -106,10 +63,7 @@ options:
     description: Name of the list of files. Empty removes nothing that an earlier run has written.
     type: str
     default: ""
-  lock_timeout:
-    description: Seconds to wait for another run on the same stack.
-    type: float
-    default: 180
+  lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
   check_mode:
     support: full
@@ -138,14 +92,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-changed_files:
-  description: Paths of the files that differed.
-  type: list
-  elements: str
-removed_files:
-  description: Paths of the files that were wanted once and are no longer.
-  type: list
-  elements: str
+changed_files: {type: list, elements: str, description: Paths of the files that differed.}
+removed_files: {type: list, elements: str, description: Paths of the files that were wanted once and are no longer.}
 """
 
 import os  # noqa: E402

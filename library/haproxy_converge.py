@@ -19,82 +19,42 @@ description:
   - O(action=wait) does so as well, then waits until each backend has exactly the wanted number of servers that pass the
     checks of the process that runs now.
 options:
-  project:
-    description: Project name of Compose.
-    type: str
-    required: true
-  path:
-    description: Folder that the other paths start from.
-    type: path
-    required: true
-  action:
-    description: What to do.
-    type: str
-    choices: [try, reload, wait]
-    default: wait
+  project: {type: str, required: true, description: Project name of Compose.}
+  path: {type: path, required: true, description: Folder that the other paths start from.}
+  action: {type: str, choices: [try, reload, wait], default: wait, description: What to do.}
   load_balancers:
     description: The processes.
     type: list
     elements: dict
     required: true
     suboptions:
-      name:
-        description: Name for messages.
-        type: str
-        required: true
-      socket:
-        description: Master socket.
-        type: str
-        required: true
-      file:
-        description: Its configuration.
-        type: str
-        required: true
+      name: {type: str, required: true, description: Name for messages.}
+      socket: {type: str, required: true, description: Master socket.}
+      file: {type: str, required: true, description: Its configuration.}
       version:
         description: Digest that the configuration on the disk bears as its C(description).
         type: str
         required: true
-      configuration:
-        description: The configuration, to try it.
-        type: str
-        default: ""
+      configuration: {type: str, default: "", description: "The configuration, to try it."}
       transition:
         description: Configuration that comes before it, while old and new servers are there; to try it.
         type: str
         default: ""
-      before:
-        description: Configuration to go back to; empty, there is none.
-        type: str
-        default: ""
-      backend:
-        description: Backend whose servers are counted.
-        type: str
-        required: true
-      servers:
-        description: Servers that shall be up.
-        type: int
-        required: true
+      before: {type: str, default: "", description: "Configuration to go back to; empty, there is none."}
+      backend: {type: str, required: true, description: Backend whose servers are counted.}
+      servers: {type: int, required: true, description: Servers that shall be up.}
       definitions:
         description: By what servers are judged, the wanted definition first, each with C(first) and C(port).
         type: list
         elements: dict
         required: true
-      patience:
-        description: Seconds in which each server has been checked.
-        type: float
-        default: 5
-      settings:
-        description: Values of the settings by which servers are judged, for messages.
-        type: dict
-        default: {}
+      patience: {type: float, default: 5, description: Seconds in which each server has been checked.}
+      settings: {type: dict, default: {}, description: "Values of the settings by which servers are judged, for messages."}
   compose:
     description: Compose file that is about to be written, which says whether containers are replaced.
     type: str
     default: ""
-  timeout:
-    description: Seconds to wait for servers.
-    type: int
-    default: 60
+  timeout: {type: int, default: 60, description: Seconds to wait for servers.}
 attributes:
   check_mode:
     support: full
@@ -120,13 +80,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-reloaded:
-  description: Names of the load balancers that reloaded.
-  type: list
-  elements: str
-rotation:
-  description: Servers that are up, by load balancer.
-  type: dict
+reloaded: {type: list, elements: str, description: Names of the load balancers that reloaded.}
+rotation: {type: dict, description: "Servers that are up, by load balancer."}
 requests:
   description: C(requests) and C(failed) ones that each load balancer counts at the end.
   returned: when action is wait

@@ -16,21 +16,10 @@ options:
     type: list
     elements: str
     required: true
-  project_dir:
-    description: The checkout.
-    type: path
-    required: true
-  database:
-    description: Schema of the application.
-    type: str
-    required: true
-  user:
-    description: Account of the application.
-    type: str
-    required: true
-  path:
-    description: Folder on the host, which is there and empty. Without it the dumps are only read.
-    type: path
+  project_dir: {type: path, required: true, description: The checkout.}
+  database: {type: str, required: true, description: Schema of the application.}
+  user: {type: str, required: true, description: Account of the application.}
+  path: {type: path, description: "Folder on the host, which is there and empty. Without it the dumps are only read."}
 attributes:
   check_mode:
     support: full
@@ -50,8 +39,5 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-notes:
-  description: Sentences that say what was changed in which dump.
-  type: list
-  elements: str
+notes: {type: list, elements: str, description: Sentences that say what was changed in which dump.}
 """

@@ -10,10 +10,7 @@ description:
   - Asks logind as the user, whom the policy of the host (polkit) may let decide that, and then as root, with V(become) of
     the task. If both are refused, the task fails with a sentence.
 options:
-  user:
-    description: Name of the user.
-    type: str
-    required: true
+  user: {type: str, required: true, description: Name of the user.}
 attributes:
   check_mode:
     support: full

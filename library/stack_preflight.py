@@ -21,34 +21,13 @@ options:
     description: C(compose), or C(swarm), where the host is a manager and what it has counts for all nodes together.
     type: str
     default: compose
-  stack_name:
-    description: Project name of Compose.
-    type: str
-    required: true
-  stack_dir:
-    description: Folder of the rendered files on the host.
-    type: path
-    required: true
-  engine_minimum:
-    description: Oldest engine version that is accepted.
-    type: str
-    required: true
-  compose_minimum:
-    description: Oldest Compose version that is accepted.
-    type: str
-    required: true
-  settings_only:
-    description: Check the settings and leave the host alone.
-    type: bool
-    default: false
-  lock_only:
-    description: Take the stack for the run, and check nothing.
-    type: bool
-    default: false
-  lock_timeout:
-    description: Seconds to wait for another run on the same stack.
-    type: float
-    default: 180
+  stack_name: {type: str, required: true, description: Project name of Compose.}
+  stack_dir: {type: path, required: true, description: Folder of the rendered files on the host.}
+  engine_minimum: {type: str, required: true, description: Oldest engine version that is accepted.}
+  compose_minimum: {type: str, required: true, description: Oldest Compose version that is accepted.}
+  settings_only: {type: bool, default: false, description: Check the settings and leave the host alone.}
+  lock_only: {type: bool, default: false, description: "Take the stack for the run, and check nothing."}
+  lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
   changes_containers:
     description: Whether the run changes containers, so that the watchdog restarts none meanwhile.
     type: bool
@@ -57,11 +36,7 @@ options:
     description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
     type: dict
     default: {}
-  images:
-    description: Names of images to look up on the host.
-    type: list
-    elements: str
-    default: []
+  images: {type: list, elements: str, default: [], description: Names of images to look up on the host.}
   networks:
     description: Networks of the stack to which the engine gives an address range; empty, none are going to be made.
     type: list
@@ -96,24 +71,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-engine_version:
-  description: Version of the engine; empty if it does not answer, see C(engine_error).
-  type: str
-compose_version:
-  description: Version of Compose v2; empty if it is missing.
-  type: str
-memory:
-  description: Memory of the host in bytes.
-  type: int
-cpus:
-  description: Processors that the host has.
-  type: int
-uid:
-  description: User that deploys, on the host.
-  type: int
-gid:
-  description: Group that deploys, on the host.
-  type: int
+engine_version: {type: str, description: "Version of the engine; empty if it does not answer, see C(engine_error)."}
+compose_version: {type: str, description: Version of Compose v2; empty if it is missing.}
+memory: {type: int, description: Memory of the host in bytes.}
+cpus: {type: int, description: Processors that the host has.}
+uid: {type: int, description: "User that deploys, on the host."}
+gid: {type: int, description: "Group that deploys, on the host."}
 developer:
   description: In development, whom front end and back end run as, on the host and in their containers; else empty.
   type: dict
@@ -124,82 +87,41 @@ missing:
 mapping:
   description: How the engine maps users of containers to those of the host; C(rootless), C(userns) or empty.
   type: str
-seccomp:
-  description: Whether the engine filters the system calls of containers.
-  type: bool
+seccomp: {type: bool, description: Whether the engine filters the system calls of containers.}
 selinux:
   description: Whether the engine labels containers for SELinux, which keeps them from files without a label.
   type: bool
-scheduler:
-  description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
-  type: str
+scheduler: {type: str, description: "What starts backups by itself on this host; C(systemd), C(cron) or empty."}
 linger:
   description: Name of the user whose units of systemd would end with the last logout; empty if they would not.
   type: str
-firewalls:
-  description: Firewalls that are on, of C(ufw) and C(firewalld).
-  type: list
-  elements: str
+firewalls: {type: list, elements: str, description: "Firewalls that are on, of C(ufw) and C(firewalld)."}
 run_options:
   description: Options of C(docker run) with which a container knows the users of the host.
   type: list
   elements: str
-docker_socket:
-  description: Path of the engine's socket.
-  type: str
+docker_socket: {type: str, description: Path of the engine's socket.}
 socket_group:
   description: Number in a container of the group that may use the engine's socket; none if there is no such socket.
   type: int
-engine:
-  description: Address of the engine that Docker's client talks to, as C(DOCKER_HOST) takes it.
-  type: str
-folder_problems:
-  description: Sentences on folders that are somebody else's.
-  type: list
-  elements: str
-record:
-  description: What config_tree has recorded in the folder; empty if nothing.
-  type: dict
-strangers:
-  description: Folders of other Compose projects of the same name.
-  type: list
-  elements: str
-foreign:
-  description: Networks and volumes with names of the stack's that are not the stack's.
-  type: list
-  elements: str
-stack_dir:
-  description: Absolute path of the option O(stack_dir).
-  type: str
+engine: {type: str, description: "Address of the engine that Docker's client talks to, as C(DOCKER_HOST) takes it."}
+folder_problems: {type: list, elements: str, description: Sentences on folders that are somebody else's.}
+record: {type: dict, description: What config_tree has recorded in the folder; empty if nothing.}
+strangers: {type: list, elements: str, description: Folders of other Compose projects of the same name.}
+foreign: {type: list, elements: str, description: Networks and volumes with names of the stack's that are not the stack's.}
+stack_dir: {type: str, description: Absolute path of the option O(stack_dir).}
 lock:
   description: The C(other) run that has the stack, empty if this one has it; whether it is C(new) that it does, and
     whether the folder was C(made) for that.
   type: dict
-state:
-  description: What the last run left for this one, from C(state.json).
-  type: dict
-mode:
-  description: C(app_mode) of what was rendered last; empty if nothing was.
-  type: str
-rendered:
-  description: Whether a Compose file has been written before.
-  type: bool
-images:
-  description: Of each known image its id, user, labels and what it starts, by name.
-  type: dict
-released:
-  description: Whether what is rendered is the newest release that was kept.
-  type: bool
-release:
-  description: Number of the newest release that was kept; 0 if there is none.
-  type: int
-watchdog:
-  description: Version of the watchdog that runs; empty if there is none.
-  type: str
-outdated:
-  description: Services of which a container is not what the last run has rendered.
-  type: list
-  elements: str
+state: {type: dict, description: "What the last run left for this one, from C(state.json)."}
+mode: {type: str, description: C(app_mode) of what was rendered last; empty if nothing was.}
+rendered: {type: bool, description: Whether a Compose file has been written before.}
+images: {type: dict, description: "Of each known image its id, user, labels and what it starts, by name."}
+released: {type: bool, description: Whether what is rendered is the newest release that was kept.}
+release: {type: int, description: Number of the newest release that was kept; 0 if there is none.}
+watchdog: {type: str, description: Version of the watchdog that runs; empty if there is none.}
+outdated: {type: list, elements: str, description: Services of which a container is not what the last run has rendered.}
 containers:
   description: Containers of the project with service, name, image, state, status and ports.
   type: list
@@ -207,28 +129,18 @@ containers:
 dumps:
   description: Which dumps the database was made from, and which the last run has seen; empty if that is not known.
   type: dict
-running:
-  description: How many containers run of each service, in a Swarm on all nodes together.
-  type: dict
-tree:
-  description: Mode, owner and digest of each rendered file and folder, by its path.
-  type: dict
+running: {type: dict, description: "How many containers run of each service, in a Swarm on all nodes together."}
+tree: {type: dict, description: "Mode, owner and digest of each rendered file and folder, by its path."}
 load_balancers:
   description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), first numbers of
     the definitions that are C(needed) for that, and C(requests) that it has counted so far.
   type: dict
-pools:
-  description: Networks that are C(missing) and how many address ranges are C(free) for them.
-  type: dict
+pools: {type: dict, description: Networks that are C(missing) and how many address ranges are C(free) for them.}
 networks:
   description: Networks of the project with their options, address ranges and containers, by their name in Compose.
   type: dict
-database_volume:
-  description: Whether the data volume exists.
-  type: bool
-certificate:
-  description: The deployed certificate, PEM without its key; empty if there is none.
-  type: str
+database_volume: {type: bool, description: Whether the data volume exists.}
+certificate: {type: str, description: "The deployed certificate, PEM without its key; empty if there is none."}
 """
 
 from pathlib import Path  # noqa: E402

@@ -13,27 +13,14 @@ description:
     there are now. Nothing that runs is touched; M(compose_rollout) does the rest.
   - C(forget) drops the releases after the one that runs, once it runs.
 options:
-  path:
-    description: Folder of the rendered files.
-    type: path
-    required: true
-  project:
-    description: Project name of Compose; only images that bear its label are removed.
-    type: str
-    required: true
+  path: {type: path, required: true, description: Folder of the rendered files.}
+  project: {type: str, required: true, description: Project name of Compose; only images that bear its label are removed.}
   prefix:
     description: Prefix of the names of images that are built for every stack; those without a name are removed.
     type: str
     default: ""
-  action:
-    description: What to do.
-    type: str
-    choices: [save, restore, forget]
-    required: true
-  keep:
-    description: Releases that are kept, the one that runs included.
-    type: int
-    default: 5
+  action: {type: str, choices: [save, restore, forget], required: true, description: What to do.}
+  keep: {type: int, default: 5, description: "Releases that are kept, the one that runs included."}
   build_cache:
     description: Bytes of build cache that the engine keeps, where action is C(save); 0 for all of it.
     type: int
@@ -42,10 +29,7 @@ options:
     description: The release to restore, or after which others are forgotten; 0 is the one before what is rendered.
     type: int
     default: 0
-  lock_timeout:
-    description: Seconds to wait for another run on the same stack.
-    type: float
-    default: 180
+  lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
   check_mode:
     support: full
@@ -67,15 +51,8 @@ RETURN = r"""
 release:
   description: The release that was saved or restored, with its number, time and images; empty if there was nothing to save.
   type: dict
-replicas:
-  description: Containers that the rendered file wants, by service.
-  returned: when action is restore
-  type: dict
-removed:
-  description: Images that were removed.
-  returned: when action is save
-  type: list
-  elements: str
+replicas: {type: dict, returned: when action is restore, description: "Containers that the rendered file wants, by service."}
+removed: {type: list, elements: str, returned: when action is save, description: Images that were removed.}
 """
 
 import json  # noqa: E402

@@ -13,19 +13,9 @@ description:
   - C(finish) lets it accept the new ones alone, once everybody has them.
   - A rotation that was interrupted is continued with the passwords that it has begun with.
 options:
-  path:
-    description: Folder of the rendered files.
-    type: path
-    required: true
-  project:
-    description: Project name of Compose.
-    type: str
-    required: true
-  action:
-    description: What to do.
-    type: str
-    choices: [begin, finish]
-    required: true
+  path: {type: path, required: true, description: Folder of the rendered files.}
+  project: {type: str, required: true, description: Project name of Compose.}
+  action: {type: str, choices: [begin, finish], required: true, description: What to do.}
   accounts:
     description: The accounts, each with C(user), C(host), the C(files) of its password in O(path), and C(setting), its name.
     type: list
@@ -40,10 +30,7 @@ options:
     type: list
     elements: str
     default: []
-  lock_timeout:
-    description: Seconds to wait for another run on the same stack.
-    type: float
-    default: 180
+  lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
   check_mode:
     support: full
@@ -64,9 +51,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-generation:
-  description: How often the secrets have been replaced.
-  type: int
+generation: {type: int, description: How often the secrets have been replaced.}
 """
 
 import json  # noqa: E402

@@ -10,14 +10,8 @@ description:
   - Asks the engine, the load balancers, the watchdog and the journal of changes. Changes nothing.
   - Looks twice, about two seconds apart, because rates and CPU can only be told of a time.
 options:
-  project:
-    description: Project name of Compose.
-    type: str
-    required: true
-  path:
-    description: Folder of the rendered files.
-    type: path
-    required: true
+  project: {type: str, required: true, description: Project name of Compose.}
+  path: {type: path, required: true, description: Folder of the rendered files.}
   services:
     description: Replicated services with C(name), C(balancer) and its C(socket).
     type: list
@@ -41,17 +35,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-lines:
-  description: The status for people to read.
-  type: list
-  elements: str
-problems:
-  description: A sentence for everything that is wrong; none if all is well.
-  type: list
-  elements: str
-watchdog:
-  description: Whether it C(runs), and its C(events), the newest last.
-  type: dict
+lines: {type: list, elements: str, description: The status for people to read.}
+problems: {type: list, elements: str, description: A sentence for everything that is wrong; none if all is well.}
+watchdog: {type: dict, description: "Whether it C(runs), and its C(events), the newest last."}
 """
 
 import contextlib  # noqa: E402
