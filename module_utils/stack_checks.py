@@ -269,7 +269,7 @@ def check_containers(values: dict) -> list[str]:
 
 
 def _check_reservation(tier: str, values: dict) -> list[str]:
-    """Check the memory that a container is counted with, which the engine does not allow to exceed the limit."""
+    """Check that a container reserves no more memory than its limit; the engine refuses more."""
     name = f"{tier}_memory_reservation"
     if name not in values:
         return []
