@@ -16,7 +16,7 @@ description:
     finished by the next one.
   - Other services that differ are replaced first, one after the other. What that means for requests is said before. A load
     balancer that does not come up gives its place back to the old one, and the module fails.
-  - A service of which nothing runs is left to C(docker compose up).
+  - A service without running containers is left to C(docker compose up).
   - While it works it writes a line for each step to C(rollout.log) in O(path); the action plugin of the same name shows
     them. Only one run at a time works on a stack.
 options:
@@ -41,7 +41,7 @@ options:
         type: float
         default: 30
       port: {type: int, default: 0, description: "Port that each container listens on; 0, and that is not looked at."}
-      memory: {type: int, default: 0, description: Bytes that one container is counted with.}
+      memory: {type: int, default: 0, description: Bytes of memory that one container reserves.}
       load_balancers:
         description: Those that stand before it, each with its C(name) and its master C(socket) in O(path).
         type: list

@@ -41,7 +41,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Wait until all of it is healthy
+- name: Wait until all containers are healthy
   compose_wait:
     project: webstack
 """

@@ -177,7 +177,11 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
             why, advice = why_lost(balancer, master, up - found, up)
             # The servers as they were before are still in the file, so that they get requests at once.
             back = put_back(balancer, root) and "Success=1" in ask(master, "reload", timeout=60)
-            what = "is back at the configuration of before, with which it serves" if back else "has nothing to go back to"
+            what = (
+                "was put back to the previous configuration, with which it serves"
+                if back
+                else "has no previous configuration"
+            )
             raise ConvergeError(f"{why}; {name} {what}. {advice}") from error
     finally:
         # A process that starts later, after other containers, must not take the addresses of today for its own.

@@ -213,7 +213,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
         if not release:
             raise ReleaseError(f"rollback_to: there is no release {parameters['number']}; earlier ones are: {numbers}.")
     elif not earlier:
-        raise ReleaseError("There is no earlier release: nothing but the present one has been deployed so far.")
+        raise ReleaseError("There is no earlier release: the present one is the first.")
     else:
         release = earlier[-1]
     kept = (root / FOLDER / str(release["number"]) / FILE).read_text(encoding="utf-8")

@@ -131,9 +131,7 @@ def make_plan(root: Path, accounts: list[dict], given: dict[str, str], state: di
         name = account["setting"]
         present = (root / account["files"][0]).read_text(encoding="utf-8")
         if given.get(name) == present:
-            raise RotationError(
-                f"{name}: the settings give the password that is in use; give the new one and run this again."
-            )
+            raise RotationError(f"{name}: the settings give the password that is in use; give a new one and run this again.")
         values[name] = given.get(name) or new_secret()
     return {"generation": state.get("secrets", 0) + 1, "passwords": values}
 

@@ -102,7 +102,7 @@ def main() -> None:
         text = name in found and problem(name, details, found[name], module.params["encrypted"])
         if text:
             module.fail_json(
-                msg=f"{text}, and the network can only be made anew: take the stack down with playbooks/teardown.yml (its"
+                msg=f"{text}, and a network can only be recreated: take the stack down with playbooks/teardown.yml (its"
                 " data stays) and deploy again, or put the setting back."
             )
     missing = [name for name in wanted if name not in found]

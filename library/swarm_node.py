@@ -107,7 +107,7 @@ def main() -> None:
                 HOSTS.write_text(with_name(hosts, wanted["name"], wanted["address"]), encoding="utf-8")
         except OSError as error:
             module.fail_json(
-                msg=f"{error.filename} cannot be written ({error.strerror}); let the playbook become root there."
+                msg=f"{error.filename} cannot be written ({error.strerror}); run the playbook as a user who may become root."
             )
     module.exit_json(changed=bool(written), written=written)
 

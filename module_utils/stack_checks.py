@@ -199,7 +199,7 @@ def check_containers(values: dict) -> list[str]:
 
 
 def _check_reservation(tier: str, values: dict) -> list[str]:
-    """Check the memory that a container is counted with, which the engine does not allow to exceed the limit."""
+    """Check that a container reserves no more memory than its limit; the engine refuses more."""
     name = f"{tier}_memory_reservation"
     reserved, limit = values.get(name), (values.get(f"{tier}_limits") or {}).get("memory")
     if valid(parse_size, reserved) and valid(parse_size, limit) and parse_size(reserved) > parse_size(limit):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible.module_utils.stack_compose import engine_problem
 from ansible.module_utils.stack_settings import memory_needed, parse_size, parse_version
 
-# Part of the host's memory that replicas may be counted with; the rest is the engine's and the host's.
+# Share of the host's memory that containers may reserve; the rest is for the engine and the host.
 MEMORY_SHARE = 0.9
 
 
@@ -25,7 +25,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     if host["engine_version"] is None:
         return [engine_problem(host["engine_error"])]
     if host["compose_version"] is None:
-        return ["Docker Compose v2 is missing; install it, or let playbooks/bootstrap.yml do it."]
+        return ["Docker Compose v2 is missing; install it, or run playbooks/bootstrap.yml."]
     for name, key in (("Docker Engine", "engine"), ("Docker Compose", "compose")):
         found = parse_version(host[f"{key}_version"])
         if found < minimum[key]:
@@ -50,7 +50,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
         )
     if host["foreign"]:
         problems.append(
-            f"stack_name: somebody else has made the {', the '.join(host['foreign'])}; choose another name, or remove"
+            f"stack_name: another project owns the {', the '.join(host['foreign'])}; choose another name, or remove"
             f" {'them' if len(host['foreign']) > 1 else 'it'}."
         )
     limit = int(host["memory"] * MEMORY_SHARE)
@@ -58,7 +58,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     if needed > limit:
         tier = max(("fe", "be"), key=lambda t: values[f"{t}_replicas"] * parse_size(values[f"{t}_memory_reservation"]))
         problems.append(
-            f"{tier}_replicas: all containers are counted with {needed / 2**30:.1f} GiB of memory and the host can give"
+            f"{tier}_replicas: the containers reserve {needed / 2**30:.1f} GiB of memory in total and the host can give"
             f" {limit / 2**30:.1f} GiB; lower {tier}_replicas, or {tier}_memory_reservation if a replica needs less."
         )
     if values["backup_schedule"] and not host["scheduler"]:
@@ -105,8 +105,8 @@ def check_mode(values: dict, host: dict) -> list[str]:
     if not there or host["confirm"] == name:
         return []
     return [
-        f"app_mode: the stack {name} is deployed for production, and development would put containers with your working copy"
-        f" in the place of its front ends and back ends; if that is meant, give -e confirm={name} (make dev"
+        f"app_mode: the stack {name} is deployed for production, and development would replace its front ends and back"
+        f" ends with your working copy; if that is meant, give -e confirm={name} (make dev"
         f" ARGS='-e confirm={name}'), else give another stack_name and other ports."
     ]
 
@@ -137,6 +137,6 @@ def check_mounts(values: dict, host: dict) -> list[str]:
         if names & {"SETUID", "SETGID"}:
             problems.append(
                 f"{tier}_capabilities: a service that becomes another user (SETUID, SETGID) is not you to a rootless"
-                " engine, and neither would its files be yours; use an image that stays root, or an engine run by root."
+                " engine, and its files would not be yours; use an image that stays root, or an engine run by root."
             )
     return problems

@@ -154,7 +154,7 @@ def killed(service: str, inspected: dict) -> str:
     """Return that a container was killed for memory and which setting gives it that, from ``docker inspect``; or nothing."""
     state, memory = inspected["State"], inspected["HostConfig"].get("Memory", 0)
     setting = LIMITS.get(service, "lb_limits" if service.endswith("-lb") else "monitoring_limits")
-    limit = f"{setting}.memory is {written_size(memory)}" if memory else "it has no limit, so the host has none left"
+    limit = f"{setting}.memory is {written_size(memory)}" if memory else "it has no limit, so the host has no memory left"
     if state.get("OOMKilled"):
         return f"was killed for memory ({limit})"
     # 128 and the number of SIGKILL; not every kernel tells the engine why.

@@ -13,7 +13,7 @@ from ansible.module_utils.stack_files import replace
 
 # The mark of a stack, and the list of what was written.
 RECORD = ".webstack.json"
-# What is there before there is a mark, or is made anew where it is missing.
+# What is there before there is a mark, or is recreated where it is missing.
 TRIFLES = (".lock", ".run", RECORD)
 # What programs of the project write beside the files that the playbook renders, as patterns.
 RUNTIME = (
@@ -147,7 +147,7 @@ def folder_problem(path: Path, stack: str) -> str:
     """Return why a folder cannot be that of ``stack``, in one sentence; empty if it can."""
     root = path.resolve()
     if root in (Path("/"), Path.home().resolve()):
-        return f"stack_dir: {path} is not the stack's alone; give a folder inside."
+        return f"stack_dir: {path} holds more than the stack; give a folder inside it."
     try:
         found = names(root)
     except FileNotFoundError:

@@ -72,7 +72,7 @@ def repository_problem(path: str) -> str:
     """Return why a folder cannot hold the repository of backups; empty if it can, or if this user may not look."""
     root = Path(path).expanduser().resolve()
     if root in (Path("/"), Path.home().resolve()):
-        return f"backup_repository: {path} is not for backups alone; give a folder inside."
+        return f"backup_repository: {path} holds more than backups; give a folder inside it."
     try:
         names = {entry.name for entry in root.iterdir()}
     except (FileNotFoundError, PermissionError):

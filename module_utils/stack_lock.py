@@ -138,7 +138,7 @@ def describe(found: dict) -> str:
 
 
 def refusal(found: dict) -> str:
-    """Return the sentence for whoever comes second."""
+    """Return the sentence for the run that comes second."""
     return f"Another run holds the stack: {describe(found)}; wait until it has ended, or end it."
 
 

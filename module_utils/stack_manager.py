@@ -167,11 +167,11 @@ def describe_nodes(nodes: dict[str, dict]) -> tuple[list[str], list[str]]:
         lines.append(f"{name}: {role}, {state}, {node['Spec']['Availability']}{has}")
         if state != "ready" or manager.get("Reachability", "reachable") != "reachable":
             how = state if state != "ready" else manager["Reachability"]
-            problems.append(f"{name} is {how}: bring it back, or let it leave.")
+            problems.append(f"{name} is {how}: bring it back, or remove it (docs/scaling.md).")
     managers = [node["ManagerStatus"]["Reachability"] for node in nodes.values() if node.get("ManagerStatus")]
     left = managers.count("reachable") - len(managers) // 2 - 1
     if len(managers) > 1 and left < 1:
-        problems.append("With one more manager lost the Swarm can change nothing any more.")
+        problems.append("If one more manager is lost, the Swarm cannot be changed.")
     return lines, problems
 
 

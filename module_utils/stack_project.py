@@ -114,8 +114,8 @@ class Stack:
             except OSError as error:
                 if time.monotonic() > deadline:
                     raise RolloutError(
-                        f"{balancer['name']} does not answer on {balancer['socket']} ({error}), so nobody knows what is in"
-                        f" rotation. Look at docker logs {self.project}-{balancer['name']}-1, and run this again."
+                        f"{balancer['name']} does not answer on {balancer['socket']} ({error}), so its servers in rotation"
+                        f" are unknown. See docker logs {self.project}-{balancer['name']}-1, and run this again."
                     ) from error
             time.sleep(PAUSE)
 

@@ -160,7 +160,7 @@ class Rollout:
         if number * self.service["memory"] > available:
             needed = number * self.service["memory"]
             raise RolloutError(
-                f"{self.name}: {number} more containers are counted with {needed / 2**20:.0f} MiB of memory and"
+                f"{self.name}: {number} more containers reserve {needed / 2**20:.0f} MiB of memory and"
                 f" {available / 2**20:.0f} MiB are free; lower {self.name}_rollout_batch or free some memory."
             )
         for balancer in self.balancers:
@@ -274,7 +274,7 @@ class Rollout:
 
     def kept(self, containers: list[Container]) -> str:
         """Return a sentence on what runs after a failure."""
-        return f"What ran before goes on serving: {names(containers)}."
+        return f"The previous release still serves: {names(containers)}."
 
     def retire(self, containers: list[Container], patience: float | None = None) -> None:
         """Drain containers, wait for their requests, stop and remove them, and make their slots ready for others."""

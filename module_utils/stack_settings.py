@@ -316,7 +316,7 @@ def balancers(values: dict) -> dict[str, int]:
 
 
 def memory_needed(values: dict) -> int:
-    """Return the bytes that all containers are counted with."""
+    """Return the bytes of memory that all containers reserve."""
     return (
         values["fe_replicas"] * parse_size(values["fe_memory_reservation"])
         + values["be_replicas"] * parse_size(values["be_memory_reservation"])

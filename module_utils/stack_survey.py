@@ -81,7 +81,7 @@ class Commands:
         """Return the output of a command that must succeed; it may only fail for ``absent`` things, as its errors call them.
 
         Raises:
-            QueryError: it failed, so nobody knows what is there.
+            QueryError: it failed, so what is there is unknown.
         """
         code, output, errors = self.result(name)
         lines = [line for line in errors.splitlines() if line.strip()]

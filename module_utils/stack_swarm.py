@@ -29,7 +29,7 @@ LARGEST = {"configs": 1000 * 1024, "secrets": 500 * 1024}
 NAME_LENGTH = 64
 # The user of the image haproxy.
 HAPROXY = 99
-# Services whose replicas a change replaces without a gap: new ones first, and each waits before it ends.
+# Services whose replicas a change replaces without downtime: new ones first, and each waits before it ends.
 DRAINED = ("fe", "be", "be-lb")
 # What such a replica cannot serve without, by the variable that tells it where that is.
 NEEDS = {"fe": "{BACKEND_URL}", "be": "tcp://{DATABASE_HOST}:{DATABASE_PORT}"}

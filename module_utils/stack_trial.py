@@ -104,7 +104,7 @@ def trial_configuration(text: str, backend: str) -> str:
         if not line.strip().startswith(("load-server-state-from-file", "http-error"))
     ]
     lines.insert(lines.index("defaults") + 1, "    option log-health-checks")
-    # A process has to listen somewhere; a name that nobody knows is nowhere.
+    # A process has to listen somewhere; no one can connect to a random abstract socket.
     own = ["global", "    log stdout format raw local0 info", "    maxconn 100", "    nbthread 1"]
     return "\n".join([*own, *lines, "frontend trial", f"    bind abns@{secrets.token_hex(8)}", ""])
 

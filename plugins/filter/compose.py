@@ -109,15 +109,15 @@ def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
 
 
 def fewer_replicas(running: dict[str, int], replicas: dict[str, int]) -> list[str]:
-    """Return a sentence for each service of which a run takes replicas away.
+    """Return a sentence for each service whose replicas a run removes.
 
     Args:
         running: how many containers run, by service.
         replicas: how many there shall be, by service.
     """
     return [
-        f"{service}_replicas: {running[service]} run, {number} is set: this run takes {running[service] - number} away. What"
-        " -e gives counts for one run; a number that shall stay belongs in group_vars or your inventory."
+        f"{service}_replicas: {running[service]} run, {number} is set: this run removes {running[service] - number}. A value"
+        " of -e is for one run; put a lasting one into group_vars or your inventory."
         for service, number in replicas.items()
         if running.get(service, 0) > number
     ]

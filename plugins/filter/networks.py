@@ -40,7 +40,7 @@ def network_definition(
 def networks_isolated(definitions: dict[str, dict], engine: str, found: dict[str, dict]) -> list[str]:
     """Return the internal networks whose bridge the engine itself keeps from the host, as it can from 28 on.
 
-    One that exists stays what it is: it could only be made anew, and without an address it is closed as well.
+    One that exists stays what it is: it could only be recreated, and without an address it is closed as well.
     """
     able = parse_version(engine) >= (28,)
     return [
@@ -59,7 +59,7 @@ def networks_outdated(
 ) -> list[str]:
     """Return the networks that exist with another definition than the wanted one.
 
-    A network cannot be changed, only made anew, and not every release of Compose notices.
+    A network cannot be changed, only recreated, and not every release of Compose notices.
     """
     outdated = []
     for name, definition in definitions.items():

@@ -138,15 +138,15 @@ def test_tags_choose_parts_of_a_run():
     written = {
         "compose : Make the folders that are mounted",
         "compose : Make the files that are mounted over",
-        "compose : Try on the running replicas how they will be judged",
-        "compose : Write what differs, once all of it is valid",
+        "compose : Try the new health checks on the running replicas",
+        "compose : Write the changed files if all are valid",
     }
     assert {name for name in config - images if name.startswith("compose : ")} == written
     # ... and all that touches containers only without them.
     touching = {
         "compose : Converge the stack",
-        "Let the host take backups by itself",
-        "watchdog : Let the watchdog run as it is wanted",
+        "Schedule backups",
+        "watchdog : Start or remove the watchdog",
         "Deploy the services",
     }
     assert touching <= everything - config

@@ -105,7 +105,7 @@ def test_debian_base_is_made_before_anything_is_built_or_started():
 def test_watchdog_is_off_in_development(mode, given, on):
     facts = {"app_mode": mode, "watchdog_enabled": given}
     assert render(load("roles/watchdog/vars/main.yml")["__watchdog_enabled"], "watchdog", **facts) is on
-    arguments = task("watchdog", "run.yml", "Let the watchdog run as it is wanted")
+    arguments = task("watchdog", "run.yml", "Start or remove the watchdog")
     assert render(arguments["stack_watchdog"]["state"], "watchdog", **facts) == ("started" if on else "stopped")
     # One that a deployment in the other mode has left is ended.
     before = {**HOST, "watchdog": "" if on else "1a2b3c"}
@@ -242,7 +242,7 @@ def test_user_who_can_have_no_engine_is_told_what_to_do(root, said, groups, word
     facts |= {"__docker_root": root, "__docker_user_groups": {"stdout": groups}}
     facts["ansible_facts"] = {"user_id": "alice", "user_uid": 1000, "distribution": "Debian"}
     facts["__docker_socket_found"] = {"stat": {"gr_name": "docker"}} if "ermission" in said else {"skipped": True}
-    refuse = task("docker", "rights.yml", "Refuse what the user may neither do nor have done")
+    refuse = task("docker", "rights.yml", "Refuse a user without the rights for what is missing")
     assert render(refuse["ansible.builtin.fail"]["msg"], "docker", **facts) == words
     assert holds(refuse["when"], "docker", **facts) is bool(words)
 
@@ -300,7 +300,7 @@ def test_a_run_says_at_its_end_in_which_mode_the_stack_is_and_what_is_mounted(mo
 @pytest.mark.parametrize(
     ("running", "settings", "said"),
     [
-        ({"fe": 5, "be": 2}, {}, ["fe_replicas: 5 run, 2 is set: this run takes 3 away."]),
+        ({"fe": 5, "be": 2}, {}, ["fe_replicas: 5 run, 2 is set: this run removes 3."]),
         ({"fe": 5, "be": 2}, {"fe_replicas": "5"}, []),
         ({"fe": 2, "be": 2}, {"fe_replicas": 6}, []),
         ({"fe": 5, "be": 40}, {"be_replicas": 9}, ["fe_replicas: 5 run, 2 is set", "be_replicas: 40 run, 9 is set"]),
@@ -339,10 +339,10 @@ class Dumps:
         host = {**HOST, "database_volume": True, "rendered": True, "containers": [], "dumps": self.record}
         facts["_preflight_result"] = host
         facts |= {"_images_resolved": {"ready": True}, "__database_volume": {"stdout": "mysqld 9.7\n\nmysql.ibd\napp\n"}}
-        entry = task("database", "main.yml", "Look at dumps that have changed since the database was made")
+        entry = task("database", "main.yml", "Find dumps that have changed since the database was created")
         if not all(holds(condition, "database", **facts) for condition in entry["when"]):
             return ""
-        said = task("database", "changed.yml", "Say that they are without effect")
+        said = task("database", "changed.yml", "Say that changed dumps have no effect")
         text = render(said["ansible.builtin.debug"]["msg"], "database", **facts)
         assert holds(said["when"], "database", **facts) is (text != "")
         write = task("database", "changed.yml", "Remember which dumps this run has seen")["ansible.builtin.copy"]
@@ -416,7 +416,7 @@ def test_of_a_database_without_a_record_changes_are_known_from_now_on(dumps):
 
 @pytest.mark.parametrize("fact", ["database_volume", "rendered"])
 def test_new_database_takes_its_dumps_and_nothing_is_said(dumps, fact):
-    entry = task("database", "main.yml", "Look at dumps that have changed since the database was made")
+    entry = task("database", "main.yml", "Find dumps that have changed since the database was created")
     host = {**HOST, "database_volume": True, "rendered": True, "containers": [], "dumps": {}, fact: False}
     facts = {"database_dumps": ["three.sql"], "_stack_project_dir": str(dumps.folder), "_preflight_result": host}
     assert not all(holds(condition, "database", _images_resolved={"ready": True}, **facts) for condition in entry["when"])

@@ -49,7 +49,7 @@ def test_new_internal_networks_are_isolated_where_the_engine_can_do_it():
     there = {"data": {"options": {"com.docker.network.bridge.inhibit_ipv4": "true"}}}
     assert networks_filters.networks_isolated(definitions, "28.0.1", {}) == ["middle", "data"]
     assert networks_filters.networks_isolated(definitions, "26.1.5+dfsg1", {}) == []
-    # It would have to be made anew.
+    # It would have to be recreated.
     assert networks_filters.networks_isolated(definitions, "28.0.1", there) == ["middle"]
     definition = networks_filters.network_definition({"internal": True}, None, {}, True)
     assert definition["driver_opts"]["com.docker.network.bridge.gateway_mode_ipv4"] == "isolated"

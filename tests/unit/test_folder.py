@@ -129,7 +129,7 @@ def test_home_and_root_are_nobodys_stack_dir(tmp_path, monkeypatch, given):
     if given.startswith("link"):
         (tmp_path / "link").symlink_to(path)
         path = tmp_path / "link"
-    assert "is not the stack's alone" in stack_folder.folder_problem(path, "web")
+    assert "holds more than the stack; give a folder inside it" in stack_folder.folder_problem(path, "web")
     assert stack_host.repository_problem(str(path)).startswith("backup_repository: ")
 
 

@@ -146,7 +146,7 @@ def test_check_mode_asks_nobody(logind, monkeypatch):
 def test_run_asks_before_anything_else_where_the_host_starts_something_by_itself(settings, asked):
     (deploy,) = (play for play in load("playbooks/site.yml") if play["name"] == "Deploy the stack")
     names = [entry["name"] for entry in deploy["tasks"]]
-    entry = deploy["tasks"][names.index("Let what runs for the user go on without a login")]
+    entry = deploy["tasks"][names.index("Keep the user's services running without a login")]
     assert names.index(entry["name"]) == names.index("Check the settings and the host") + 1
     for user in ("deploy", ""):
         found = {**HOST, "linger": user}

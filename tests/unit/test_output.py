@@ -254,13 +254,13 @@ def test_many_short_tasks_are_not_silent_either(screen, callback):
 @pytest.mark.parametrize("screen", [0], indirect=True)
 def test_steps_of_a_module_stand_under_its_heading_which_is_printed_once(screen, callback):
     """The action plugin asks for it with its first step, the clock after a while, the result at the end."""
-    begin(callback, "Change the containers piece by piece", "compose_rollout")
+    begin(callback, "Replace the containers in batches", "compose_rollout")
     for step in ("one", "two"):
-        Display().display("Change the containers piece by piece:")
+        Display().display("Replace the containers in batches:")
         Display().display(f"  fe: {step}")
     callback._tick(callback._since + 2)
-    callback.v2_runner_on_ok(ended({"changed": True}, "compose_rollout", name="Change the containers piece by piece"))
-    assert screen.text.splitlines() == ["Change the containers piece by piece", "  fe: one", "  fe: two"]
+    callback.v2_runner_on_ok(ended({"changed": True}, "compose_rollout", name="Replace the containers in batches"))
+    assert screen.text.splitlines() == ["Replace the containers in batches", "  fe: one", "  fe: two"]
 
 
 @pytest.mark.parametrize("screen", [0], indirect=True)

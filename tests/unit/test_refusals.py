@@ -589,9 +589,9 @@ HOSTS = [
         {"fe_replicas": 200, "fe_memory_reservation": "1G", "fe_limits": {"memory": "1G"}},
         {},
         {},
-        "fe_replicas: all containers are counted with 201.2 GiB of memory and the host can give 57.6 GiB; lower fe_replicas",
+        "fe_replicas: the containers reserve 201.2 GiB of memory in total and the host can give 57.6 GiB; lower fe_replicas",
     ),
-    ({"be_replicas": 199}, {}, {"memory": 2**31}, "be_replicas: all containers are counted with"),
+    ({"be_replicas": 199}, {}, {"memory": 2**31}, "be_replicas: the containers reserve"),
     ({"backup_schedule": "03:30"}, {}, {"scheduler": ""}, "backup_schedule: this host has neither systemd nor cron"),
     (
         {"monitoring_docker_socket": "/nowhere"},
@@ -725,7 +725,7 @@ def test_image_that_is_nowhere_is_refused(project, pulled, known, refused):
     templar = project.templar(given)
     assert all(map(templar.evaluate_conditional, task["when"])) is refused
     sentence = templar.template(task["ansible.builtin.fail"]["msg"])
-    assert sentence.startswith("fe_image: the image shop/fe:1 is neither on the host nor can it be pulled (no such host); ")
+    assert sentence.startswith("fe_image: the image shop/fe:1 is not on the host and cannot be pulled (no such host); ")
     assert well_formed(sentence)
 
 

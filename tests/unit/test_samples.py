@@ -247,7 +247,7 @@ def test_front_end_repeats_what_changes_nothing_where_a_connection_ends_without_
 
 SENDING = """
 import asyncio, sys, httpx
-from app.main import send
+from app.backend import send
 class BackEnd:
     said = sys.argv[2].split()
     async def request(self, method, path):

@@ -336,8 +336,8 @@ def test_status_names_what_is_wrong():
     lines, problems = stack_manager.describe_nodes({str(n): item for n, item in enumerate((node(), manager, lost, third))})
     assert "one: leader, ready, active" in lines
     assert problems == [
-        "one is down: bring it back, or let it leave.",
-        "With one more manager lost the Swarm can change nothing any more.",
+        "one is down: bring it back, or remove it (docs/scaling.md).",
+        "If one more manager is lost, the Swarm cannot be changed.",
     ]
     lines, problems = stack_manager.describe_services(read([service()], [task(1), task(2, "failed", error="exit 3")]))
     assert lines == ["fe: 1 of 2 on one"]

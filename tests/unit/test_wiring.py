@@ -124,9 +124,9 @@ def test_source_target_says_where_the_code_is_mounted(role, setting, name):
 def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
     waiting = {
         "Let the load balancers take over their configuration before containers change": "haproxy_converge",
-        "Change the containers piece by piece": "compose_rollout",
-        "Wait until all of it is healthy": "compose_wait",
-        "Bring the load balancers to their configuration and wait for all servers": "haproxy_converge",
+        "Replace the containers in batches": "compose_rollout",
+        "Wait until all containers are healthy": "compose_wait",
+        "Reload the load balancers and wait for all servers": "haproxy_converge",
     }
     for name, module in waiting.items():
         assert render(task("compose", "converge.yml", name)[module]["timeout"], "compose", stack_wait_timeout=77) == 77
@@ -253,7 +253,7 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
     for path in (*kept, tmp_path / folder / "secrets/db", tmp_path / folder / "fe-lb"):
         if path.parent != tmp_path / folder.split()[0] or " " in folder:
             path.mkdir(parents=True, exist_ok=True)
-    command = task("swarm", "forget.yml", "Remove the files and secrets, but what opens the backups")[
+    command = task("swarm", "forget.yml", "Remove the files and secrets, except those that open the backups")[
         "ansible.builtin.shell"
     ]
     path = f"~/{folder}" if home else str(tmp_path / folder)

@@ -1,6 +1,7 @@
-"""Serve the back end; ends gracefully on SIGTERM.
+"""Serve the back end; finish running requests on SIGTERM.
 
-APP_MODE says how: production, development (a saved change is served at once) or debug (one process, for a debugger).
+APP_MODE is production, development (a saved change is served at once) or debug (one process, for a debugger).
+The same file in data/fe and data/be: each is an image of its own, which a user replaces alone.
 """
 
 import os
@@ -13,7 +14,7 @@ if __name__ == "__main__":
     mode = os.environ.get("APP_MODE", "production")
     develop = mode == "development"
     if mode == "debug" and os.environ.get("DEBUG_PORT"):
-        # Imported here: nothing of it is needed to serve. On loopback, which make debug leads to.
+        # Imported only when needed. `make debug` forwards a port of the host to this one on loopback.
         import debugpy
 
         debugpy.listen(("127.0.0.1", int(os.environ["DEBUG_PORT"])))
@@ -26,10 +27,10 @@ if __name__ == "__main__":
         timeout_keep_alive=75,
         timeout_graceful_shutdown=25 if mode == "production" else 2,
     )
-    # They stay open while the code is loaded anew: requests wait for it and are not refused.
+    # Open during a reload of the code, so that requests wait instead of being refused.
     sockets = listening_sockets(int(os.environ.get("PORT", "8000")), os.environ.get("LISTEN_NAME", ""))
     if develop:
-        # Imported here: nothing of it is needed to serve.
+        # Imported only when needed.
         from app.reload import reload
 
         reload(configuration, sockets)

@@ -1,4 +1,7 @@
-"""Listen on the network of the load balancer alone, although the container is on another one as well."""
+"""Listen on the network of the load balancer, and on no other network of the container.
+
+The same file in data/fe and data/be: each is an image of its own, which a user replaces alone.
+"""
 
 import fcntl
 import socket
@@ -24,14 +27,14 @@ def own_addresses() -> set[str]:
 
 
 def listening_sockets(port: int, name: str) -> list[socket.socket]:
-    """Return sockets that listen on ``port``: on loopback, and on the own address that ``name`` stands for.
+    """Return sockets that listen on ``port`` of loopback and of this container's address among those of ``name``.
 
-    All replicas of a tier share the name, and only one network knows it. Without a name: on every address.
+    All replicas of a tier share the name, and only one network resolves it. Without a name: on every address.
 
     Raises:
-        OSError: the name is not known, or stands for no address of this container.
+        OSError: the name does not resolve, or to no address of this container.
     """
-    addresses = ["0.0.0.0"]  # noqa: S104 (nobody said which)
+    addresses = ["0.0.0.0"]  # noqa: S104 (no name is set)
     if name:
         known = {item[4][0] for item in socket.getaddrinfo(name, port, socket.AF_INET, socket.SOCK_STREAM)}
         own = known & own_addresses()
@@ -39,6 +42,6 @@ def listening_sockets(port: int, name: str) -> list[socket.socket]:
             raise OSError(f"LISTEN_NAME: {name} stands for no address of this container")
         addresses = ["127.0.0.1", *sorted(own)]
     sockets = [socket.create_server((address, port), backlog=BACKLOG) for address in addresses]
-    # Opened again by number, a socket knows that it is TCP. Only then asyncio sends without delay (TCP_NODELAY);
-    # otherwise each answer on a kept connection waits 40 ms for an acknowledgement.
+    # Reopened by its descriptor, a socket has its protocol (TCP). Without it asyncio does not set TCP_NODELAY, and each
+    # answer on a kept connection waits 40 ms for an acknowledgement.
     return [socket.socket(fileno=server.detach()) for server in sockets]

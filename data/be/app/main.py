@@ -1,31 +1,27 @@
-"""HTTP interface of the sample back end.
+"""The sample back end: ``GET /`` lists users, ``POST /users`` adds one, ``GET /healthz`` is the health check.
 
-``GET /`` lists the users, ``POST /users`` adds one, ``GET /healthz`` tells that the process serves.
-While the database is away the first two answer 503 with a reason; ``/healthz`` stays 200, because
-taking every back end out of the load balancer would not bring the database back.
+Without the database the first two answer 503; ``/healthz`` stays 200, because removing every back
+end from the load balancer would not bring the database back.
 """
 
-import logging
 import os
-import socket
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy import insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from app.database import EMAIL_LENGTH, NAME_LENGTH, create_pool, users
+from app.refusals import HOSTNAME, explain_refusals
 
-HOSTNAME = socket.gethostname()
-# MySQL's number for a value that is there already.
+# MySQL's error number for a value that exists already.
 DUPLICATE_ENTRY = 1062
 
-log = logging.getLogger("uvicorn.error")
 app = FastAPI(title="Sample back end", docs_url=None, redoc_url=None)
+explain_refusals(app)
 pool = create_pool()
+Text = StringConstraints(strict=True, strip_whitespace=True)
 
 
 class NewUser(BaseModel):
@@ -33,48 +29,13 @@ class NewUser(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=NAME_LENGTH)]
+    name: Annotated[str, Text, Field(min_length=1, max_length=NAME_LENGTH)]
     email: Annotated[
         str,
-        StringConstraints(
-            strict=True,
-            strip_whitespace=True,
-            to_lower=True,
-            min_length=3,
-            max_length=EMAIL_LENGTH,
-            pattern=r"^[^@\s]+@[^@\s]+$",
-        ),
+        Text,
+        StringConstraints(to_lower=True, min_length=3, max_length=EMAIL_LENGTH, pattern=r"^[^@\s]+@[^@\s]+$"),
         Field(description="Unique among all users."),
     ]
-
-
-def refusal(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """Return a JSON answer that says which back end refused and why."""
-    return JSONResponse({"backend": HOSTNAME, "error": reason}, status_code=status, headers=headers)
-
-
-@app.exception_handler(RequestValidationError)
-async def explain_invalid_input(_request: Request, error: RequestValidationError) -> JSONResponse:
-    """Answer 422 with one sentence for each field that is wrong."""
-    reasons = []
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"][1:] if not isinstance(part, int))
-        reasons.append(f"{field}: {item['msg']}" if field else item["msg"])
-    return refusal(422, "; ".join(reasons))
-
-
-@app.exception_handler(HTTPException)
-async def explain_refusal(_request: Request, error: HTTPException) -> JSONResponse:
-    """Answer with the reason of a refusal."""
-    return refusal(error.status_code, str(error.detail))
-
-
-@app.exception_handler(SQLAlchemyError)
-async def explain_missing_database(_request: Request, error: SQLAlchemyError) -> JSONResponse:
-    """Answer 503 while the database is away; the reason in the log is not shown to clients."""
-    # The driver's own message, without the statement: that would repeat what the user typed.
-    log.warning("database error: %s", error.orig if isinstance(error, DBAPIError) else error)
-    return refusal(503, "The database is not available, try again in a few seconds.", {"Retry-After": "2"})
 
 
 @app.get("/")
@@ -87,7 +48,7 @@ def list_users(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict:
 
 @app.post("/users", status_code=201)
 def add_user(user: NewUser) -> dict:
-    """Add a user and return it with its number; 409 if the e-mail address is taken."""
+    """Add a user and return it with its number; 409 if the e-mail address exists."""
     try:
         with pool.begin() as connection:
             key = connection.execute(insert(users).values(**user.model_dump())).inserted_primary_key[0]
@@ -100,5 +61,5 @@ def add_user(user: NewUser) -> dict:
 
 @app.get("/healthz")
 async def healthz() -> dict:
-    """Tell that this process serves requests; says nothing about the database."""
+    """Answer that this process serves; the database is not asked."""
     return {"status": "ok", "backend": HOSTNAME, "pid": os.getpid()}

@@ -1,6 +1,7 @@
-"""Serve the code as it is on the disk: loaded anew after each save, and a fault is shown until it is mended.
+"""Load the code for development; if that fails, answer every request with the error.
 
-Only in development (APP_MODE): a page that shows code is for those who write it.
+Only in development (APP_MODE), because the page shows code.
+The same file in data/fe and data/be: each is an image of its own, which a user replaces alone.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 HEALTH_PATH = "/healthz"
-# Seconds within which an editor that has emptied a file is expected to have written it.
+# Seconds that an editor needs at most to write a file that it has emptied.
 WRITTEN = 0.5
 
 Application = Callable[[dict, Callable, Callable], Awaitable[None]]
 
 
 def fault_page(fault: str) -> Application:
-    """Return an application that answers everything with a fault, as a page for browsers and as JSON for others.
+    """Return an application that answers every request with an error, as HTML for browsers and as JSON for others.
 
-    It stays healthy, so that the load balancer goes on sending requests and the fault can be seen.
+    Its health check succeeds, so that the load balancer sends it requests and the error is seen.
     """
 
     async def application(scope: dict[str, Any], receive: Callable, send: Callable) -> None:
@@ -46,8 +47,7 @@ def fault_page(fault: str) -> Application:
 try:
     from app.main import app
 except Exception:
-    # Whatever is wrong with the code, its author shall see it.
     traceback.print_exc()
-    # The file may be half written: who finishes it within this time has it loaded by the next process, and no fault shows.
+    # The file may be half written. A save within this time starts the next process, and no error shows.
     time.sleep(WRITTEN)
     app = fault_page(traceback.format_exc())

@@ -1,7 +1,8 @@
 """Exit 0 if this container's own /healthz answers 200, else 1.
 
-Uses sockets alone: it runs every few seconds in every replica, and an HTTP client would take
-longer to import than the check itself.
+It uses sockets, because it runs every few seconds in every replica, and an HTTP client takes longer
+to import than the check takes.
+The same file in data/fe and data/be: each is an image of its own, which a user replaces alone.
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Load what the code imports from elsewhere, and nothing of the code: the process that does so is cloned after each save."""
+"""Import the libraries that the code imports, and nothing of the code, in the process that reload.py clones.
+
+The same file in data/fe and data/be: each is an image of its own, which a user replaces alone.
+"""
 
 import ast
 from contextlib import suppress
@@ -9,10 +12,10 @@ CODE = Path(__file__).parent
 
 
 def libraries(code: Path) -> list[str]:
-    """Return the modules that files in ``code`` import at their beginning and that lie neither in it nor beside it."""
+    """Return the modules that the top level of files in ``code`` imports from outside the folder around ``code``."""
     names = set()
     for path in code.rglob("*.py"):
-        # A file with a fault, or gone again.
+        # A file with a syntax error, or one that was removed meanwhile.
         with suppress(OSError, SyntaxError, ValueError):
             for node in ast.parse(path.read_bytes()).body:
                 if isinstance(node, ast.Import):
@@ -24,6 +27,6 @@ def libraries(code: Path) -> list[str]:
 
 
 for library in libraries(CODE):
-    # What cannot be loaded is met again by the code, which shows why.
+    # The code imports it again, and shows the error.
     with suppress(Exception):
         import_module(library)

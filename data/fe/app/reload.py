@@ -1,4 +1,8 @@
-"""Serve the code and, after each save, what was saved, loaded by a new process that has the libraries already."""
+"""Serve the code, and after each save the saved code, in a clone of a process that has imported the libraries.
+
+watchfiles.run_process and uvicorn's own reload import the libraries each time, which takes up to 3 s for a back end.
+The same file in data/fe and data/be: each is an image of its own, which a user replaces alone.
+"""
 
 import logging
 import multiprocessing
@@ -17,21 +21,20 @@ log = logging.getLogger("uvicorn.error")
 
 
 def serve(configuration: uvicorn.Config, sockets: list[socket.socket]) -> None:
-    """Load the code and serve it until told to end."""
+    """Load the code and serve it until SIGTERM."""
     configuration.configure_logging()
-    # What the process had of the code when it was cloned may be older than the last save.
+    # The process was cloned with modules of the code that may be older than the last save.
     for name in [name for name in sys.modules if name.partition(".")[0] == CODE.name]:
         del sys.modules[name]
-    # Not left to the server, which would be done with loading before it ends: code that is saved again may never be.
+    # Before the server handles SIGTERM, so that the next save ends code that never finishes loading.
     configuration.load()
     uvicorn.Server(configuration).run(sockets=sockets)
 
 
 def reload(configuration: uvicorn.Config, sockets: list[socket.socket]) -> None:
-    """Serve the code as it was saved last until told to end.
+    """Serve the last saved code until SIGTERM or SIGINT.
 
-    Libraries, which take most of the time to load and stay as they are, are loaded once, by a process that is cloned after
-    each save. The old code finishes its requests while the new is loaded; the sockets stay open, so further ones wait.
+    The old code finishes its requests while the new code is loaded. The sockets stay open, so new requests wait.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -48,7 +51,7 @@ def reload(configuration: uvicorn.Config, sockets: list[socket.socket]) -> None:
     for files in watchfiles.watch(
         CODE, watch_filter=watchfiles.PythonFilter(), stop_event=stop, ignore_permission_denied=True
     ):
-        log.warning("Loading the code anew: %s", ", ".join(sorted({path for _, path in files})))
+        log.warning("Reloading the code: %s", ", ".join(sorted({path for _, path in files})))
         process.terminate()
         process = start()
     process.terminate()

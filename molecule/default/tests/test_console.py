@@ -74,7 +74,7 @@ def test_end_of_a_log_opens_by_keyboard_and_the_keyboard_stays_where_it_was(stac
         page.wait_for_selector("#log[open] #log-lines:has-text('startup complete')", timeout=PATIENCE)
         accessible(page)
         page.keyboard.press("Escape")
-        # The tiles are made anew with each answer.
+        # The tiles are recreated with each answer.
         with page.expect_response("**/api/state"):
             pass
         page.wait_for_function(f"document.activeElement.dataset.name === '{name}'", timeout=PATIENCE)

@@ -92,7 +92,7 @@ def test_rerun_prints_at_most_15_lines_and_what_runs(stack):
         changed_
     )
     # The heading before the steps, and they before the result.
-    heading, step = (changed_.index(text) for text in ("Change the containers piece by piece\n", "  fe: starting 1"))
+    heading, step = (changed_.index(text) for text in ("Replace the containers in batches\n", "  fe: starting 1"))
     assert heading < step < changed_.index("PLAY RECAP")
     stack.playbook("site.yml")
 
@@ -147,7 +147,7 @@ def test_interrupted_initialisation_is_never_served(stack):
     run("docker", "start", f"{stack.name}-db-1")
     state = ("docker", "inspect", "--format={{.State.ExitCode}}", f"{stack.name}-db-1")
     wait_until(lambda: run(*state).stdout.strip() == "78")
-    # It holds nothing but the dumps, so it is made anew.
+    # It holds nothing but the dumps, so it is recreated.
     stack.playbook("site.yml")
     assert "Ada Lovelace" in stack.request().text
 

@@ -104,7 +104,7 @@ def test_settings_that_the_database_does_not_know_are_refused(stack):
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        (False, "stack_name: somebody else has made the volume {}_database; choose another name, or remove it."),
+        (False, "stack_name: another project owns the volume {}_database; choose another name, or remove it."),
         (True, "The volume {}_database holds something else than a MySQL database; its data is untouched"),
     ],
     ids=["another project's", "of this name"],

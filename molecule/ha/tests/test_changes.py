@@ -105,7 +105,7 @@ def show(capsys, *windows):
 @pytest.mark.parametrize("name", ["broken release"])
 @pytest.mark.usefixtures("windows", "name")
 def test_broken_release_is_refused_with_its_last_lines(events):
-    assert re.search(r"ends again and again( \(exit code 3\))?\. What ran before goes on serving:", events.refusal)
+    assert re.search(r"ends again and again( \(exit code 3\))?\. The previous release still serves:", events.refusal)
     assert "This release is broken." in events.refusal
 
 

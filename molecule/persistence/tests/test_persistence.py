@@ -54,7 +54,7 @@ def test_rerun(stack):
     said = " ".join(output.split())
     ports = f"bind_address: ports {stack.port('http')} and {stack.port('https')} are open on 0.0.0.0 to everybody"
     assert ports in said
-    assert "Docker lets them in before a firewall like ufw or firewalld is asked" in said
+    assert "Docker accepts connections before a firewall like ufw or firewalld is asked" in said
 
 
 def test_change_goes_through_piece_by_piece(stack):

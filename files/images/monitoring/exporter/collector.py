@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from exporter import balancers
 from exporter.engine import Engine, Found
 
-# The id as cAdvisor writes it: a container that is made anew under its old name is another one.
+# The id as cAdvisor writes it: a container that is recreated under its old name is another one.
 LABELS = ("id", "name", "service", "image")
 NANO = 1e9
 # What the deployment shall be; the playbook replaces it with every run that changes it.

@@ -302,7 +302,7 @@ async function requests() {
   byId("requests").parentElement.hidden = !note.hidden;
 }
 
-// The tile that it was opened from may have been made anew meanwhile.
+// The tile that it was opened from may have been replaced meanwhile.
 byId("log").addEventListener("close", (event) => document.querySelector(`.tile[data-key="${CSS.escape(event.target.dataset.of)}"]`)?.focus());
 
 async function openLog(name) {
