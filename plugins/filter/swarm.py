@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ def swarm_object(content: str, stack: str, path: str) -> str:
     return stack_swarm.object_name(stack, path, content)
 
 
+def file_contents(lines: list[str]) -> dict[str, str]:
+    """Return what files hold, by path, from lines with a path and the content in base64."""
+    return {path: base64.b64decode(content).decode() for path, _, content in (line.partition(" ") for line in lines)}
+
+
 def known_secrets(files: list[dict], secrets: dict[str, str], present: dict[str, str]) -> dict[str, dict]:
     """Return what secret files hold, or shall hold where there is none yet.
 
@@ -96,6 +102,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return them."""
         return {
+            "file_contents": file_contents,
             "known_secrets": known_secrets,
             "registry_account": registry_account,
             "swarm_address": node_address,
