@@ -8,8 +8,8 @@ module: compose_wait
 short_description: Wait until every container of a Compose project runs and is healthy
 description:
   - A container without a health check is well as soon as it runs.
-  - Fails if one is not, with the last lines of its log and, as far as that can be known, the reason: it was killed for
-    memory, or listens where no other container reaches it. The latter ends the waiting at once.
+  - Fails if one is not, with the last lines of its log and, as far as that can be known, the reason. It may have been
+    killed for memory, or listen where no other container reaches it, which ends the waiting at once.
   - In contrast to C(docker compose up --wait) a container that is unhealthy at the beginning, because it is just
     recovering, is given O(patience) seconds.
 options:

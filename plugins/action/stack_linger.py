@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 from ansible.errors import AnsibleError
+from ansible.module_utils import stack_systemd as systemd
 from ansible.plugins.action import ActionBase
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 
 
 class ActionModule(ActionBase):

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils import stack_swarm
 from ansible.module_utils.common.yaml import yaml_load
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_swarm  # noqa: E402
-from ansible.module_utils.stack_files import new_secret  # noqa: E402
-from ansible.module_utils.stack_manager import node_address  # noqa: E402
+from ansible.module_utils.stack_files import new_secret
+from ansible.module_utils.stack_manager import node_address
 
 
 def swarm_stack(rendered: str, files: list[dict], checks: list[dict], wishes: dict[str, Any]) -> dict[str, Any]:
