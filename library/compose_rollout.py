@@ -87,8 +87,6 @@ options:
     description: Seconds to wait for another run on the same stack.
     type: float
     default: 180
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

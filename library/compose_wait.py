@@ -29,8 +29,6 @@ options:
     description: Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
     type: int
     default: 45
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

@@ -95,8 +95,6 @@ options:
     description: Seconds to wait for servers.
     type: int
     default: 60
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

@@ -31,8 +31,6 @@ options:
   path:
     description: Folder on the host, which is there and empty. Without it the dumps are only read.
     type: path
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

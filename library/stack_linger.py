@@ -14,8 +14,6 @@ options:
     description: Name of the user.
     type: str
     required: true
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

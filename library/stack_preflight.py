@@ -99,8 +99,6 @@ options:
     type: list
     elements: dict
     default: []
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

@@ -28,8 +28,6 @@ options:
     description: Remove volumes, images and files as well.
     type: bool
     default: false
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

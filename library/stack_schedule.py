@@ -25,8 +25,6 @@ options:
     description: Minutes after which the binary logs are stored; a divisor of 60 is kept to exactly.
     type: int
     default: 5
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

@@ -27,8 +27,6 @@ options:
     description: Ask a manager for the nodes and services of a Swarm instead.
     type: bool
     default: false
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

@@ -27,8 +27,6 @@ options:
     type: str
     choices: [started, stopped]
     default: started
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full

@@ -29,8 +29,6 @@ options:
     description: Look for tasks that run without the port of their node that they shall have, and place them once more.
     type: bool
     default: true
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: none

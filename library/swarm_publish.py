@@ -21,8 +21,6 @@ options:
     description: Folder of the client's configuration, which has the account for the registry; empty for the user's own.
     type: path
     default: ""
-author:
-  - The webstack authors
 attributes:
   check_mode:
     support: full
