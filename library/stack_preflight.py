@@ -62,43 +62,20 @@ options:
     type: list
     elements: str
     default: []
-  names:
-    description: Names of networks and volumes of a stack, without its own, found out by the action plugin.
-    type: list
-    elements: str
-    default: []
   networks:
     description: Networks of the stack to which the engine gives an address range; empty, none are going to be made.
     type: list
     elements: str
     default: []
-  ports:
-    description: Ports of the host to be published, found out by the action plugin.
-    type: list
-    elements: dict
-    default: []
-  docker_socket:
-    description: The engine's socket; empty for the one that the client uses.
-    type: str
-    default: ""
-  backup_repository:
-    description: Folder of the backups on the host; empty if they go elsewhere.
-    type: str
-    default: ""
-  development:
-    description: Find out whom front end and back end shall run as.
-    type: bool
-    default: false
-  mounts:
-    description: Bind mounts with C(setting), C(source) and C(target), found out by the action plugin.
-    type: list
-    elements: dict
-    default: []
-  tmpfs:
-    description: File systems in memory with C(setting) and C(target), found out by the action plugin.
-    type: list
-    elements: dict
-    default: []
+  asked:
+    description:
+      - What the action plugin has found in the settings, to look at on the host.
+      - C(names) of networks and volumes of a stack, without its own; C(ports) to be published; C(mounts) with C(setting),
+        C(source) and C(target); C(tmpfs) with C(setting) and C(target); C(docker_socket), empty for the one that the client
+        uses; C(backup_repository), a folder, or empty if backups go elsewhere; C(development), whether to find out whom
+        front end and back end shall run as.
+    type: dict
+    default: {}
 attributes:
   check_mode:
     support: full
@@ -343,20 +320,14 @@ def main() -> None:
             "changes_containers": {"type": "bool", "default": True},
             "run": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
-            "names": {"type": "list", "elements": "str", "default": []},
-            "docker_socket": {"type": "str", "default": ""},
-            "development": {"type": "bool", "default": False},
             "networks": {"type": "list", "elements": "str", "default": []},
-            "ports": {"type": "list", "elements": "dict", "default": []},
-            "backup_repository": {"type": "str", "default": ""},
-            "mounts": {"type": "list", "elements": "dict", "default": []},
-            "tmpfs": {"type": "list", "elements": "dict", "default": []},
+            "asked": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     taken = lock(module, Path(module.params["stack_dir"]).resolve())
     try:
-        module.exit_json(lock=taken, **examine(module.params))
+        module.exit_json(lock=taken, **examine({**module.params, **module.params["asked"]}))
     except QueryError as error:
         module.fail_json(msg=str(error))
 

@@ -46,31 +46,33 @@ class ActionModule(ActionBase):
             return result
         # In a Swarm the nodes publish, and it is not known beforehand which.
         published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
-        arguments["ports"] = [
-            {
-                "setting": name,
-                "port": values[name],
-                "address": address,
-                "protocol": protocol,
-                "service": stack_settings.PUBLISHERS[name],
-            }
-            for name, address, protocol in published
-        ]
-        arguments["docker_socket"] = values["monitoring_docker_socket"]
-        arguments["names"] = [*stack_settings.networks_of(project), *stack_settings.volumes_of(project)]
         repository = values["backup_repository"]
-        arguments["backup_repository"] = repository if repository.startswith(("/", "~")) else ""
-        arguments["development"] = values["app_mode"] == "development"
-        arguments["mounts"] = [
-            # Relative to the checkout where that is on the same machine; as it is elsewhere.
-            {**mount, "source": stack_settings.mount_source(mount["source"], str(project))}
-            for mount in stack_settings.mounts(values)
-        ]
-        arguments["tmpfs"] = [
-            {"setting": f"{tier}_tmpfs", "target": str(entry).partition(":")[0]}
-            for tier in ("fe", "be")
-            for entry in values[f"{tier}_tmpfs"]
-        ]
+        arguments["asked"] = {
+            "ports": [
+                {
+                    "setting": name,
+                    "port": values[name],
+                    "address": address,
+                    "protocol": protocol,
+                    "service": stack_settings.PUBLISHERS[name],
+                }
+                for name, address, protocol in published
+            ],
+            "docker_socket": values["monitoring_docker_socket"],
+            "names": [*stack_settings.networks_of(project), *stack_settings.volumes_of(project)],
+            "backup_repository": repository if repository.startswith(("/", "~")) else "",
+            "development": values["app_mode"] == "development",
+            "mounts": [
+                # Relative to the checkout where that is on the same machine; as it is elsewhere.
+                {**mount, "source": stack_settings.mount_source(mount["source"], str(project))}
+                for mount in stack_settings.mounts(values)
+            ],
+            "tmpfs": [
+                {"setting": f"{tier}_tmpfs", "target": str(entry).partition(":")[0]}
+                for tier in ("fe", "be")
+                for entry in values[f"{tier}_tmpfs"]
+            ],
+        }
         host = self._take(arguments, task_vars)
         if host.get("failed"):
             return host
