@@ -7,9 +7,8 @@ import os
 import subprocess
 
 import pytest
-import stack_schedule
+import stack_service
 import stack_status
-import stack_watchdog
 from ansible.module_utils import stack_systemd
 from wiring import HOST, holds, load, render, task
 
@@ -47,16 +46,17 @@ def pretended(tmp_path, monkeypatch):
     monkeypatch.setattr(stack_systemd, "user", lambda: "deploy")
     monkeypatch.setattr(stack_systemd, "folder", lambda: tmp_path / "units")
     monkeypatch.setattr(stack_systemd, "call", lambda *_, **__: None)
+    monkeypatch.setattr(stack_systemd, "scheduler", lambda: "systemd")
     return folder
 
 
 def watchdog(path):
-    stack_watchdog.Systemd("web", path).start()
+    units = stack_service.watchdog_units("web", path)
+    stack_systemd.replace(list(units), units, ".service")
 
 
 def backups(path):
-    schedule = stack_schedule.Systemd("web", path)
-    schedule.write(schedule.wanted("03:30", 5))
+    stack_service.keep_backups("web", path, "03:30", 5, False)
 
 
 @pytest.mark.parametrize("start", [watchdog, backups])
