@@ -88,12 +88,8 @@ options:
     type: float
     default: 180
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
-  diff_mode:
-    support: full
-    description: Shows the containers of each service before and after, by image and configuration.
+  check_mode: {support: full, description: Says what would be done.}
+  diff_mode: {support: full, description: "Shows each service's containers before and after, by image and configuration."}
 """
 
 EXAMPLES = r"""
@@ -110,12 +106,10 @@ EXAMPLES = r"""
 RETURN = r"""
 ended:
   description: C(requests) and C(failed) ones that a load balancer had counted when it was replaced, by its name.
-  returned: always
   type: list
   elements: dict
 steps:
   description: What was done, a sentence each; in check mode what would be done.
-  returned: always
   type: list
   elements: str
 """

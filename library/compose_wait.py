@@ -30,12 +30,8 @@ options:
     type: int
     default: 45
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode; in check mode it does not wait.
-  diff_mode:
-    support: none
-    description: Changes nothing, so there is nothing to show.
+  check_mode: {support: full, description: "Changes nothing in any mode; in check mode it does not wait."}
+  diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
 """
 
 EXAMPLES = r"""
@@ -47,11 +43,9 @@ EXAMPLES = r"""
 RETURN = r"""
 seconds:
   description: How long it waited.
-  returned: always
   type: float
 containers:
   description: Every container with its name, service, state and what the engine says of it.
-  returned: always
   type: list
   elements: dict
 """

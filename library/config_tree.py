@@ -111,12 +111,8 @@ options:
     type: float
     default: 180
 attributes:
-  check_mode:
-    support: full
-    description: Stages and checks, and replaces nothing.
-  diff_mode:
-    support: full
-    description: Shows each file that differs; secrets as such only.
+  check_mode: {support: full, description: "Stages and checks, and replaces nothing."}
+  diff_mode: {support: full, description: "Shows each file that differs; secrets as such only."}
 """
 
 EXAMPLES = r"""
@@ -140,12 +136,10 @@ EXAMPLES = r"""
 RETURN = r"""
 changed_files:
   description: Paths of the files that differed.
-  returned: always
   type: list
   elements: str
 removed_files:
   description: Paths of the files that were wanted once and are no longer.
-  returned: always
   type: list
   elements: str
 """

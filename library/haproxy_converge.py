@@ -96,12 +96,8 @@ options:
     type: int
     default: 60
 attributes:
-  check_mode:
-    support: full
-    description: Tries, tells which process would reload, and waits for nothing.
-  diff_mode:
-    support: full
-    description: Shows the digests of the configurations.
+  check_mode: {support: full, description: "Tries, tells which process would reload, and waits for nothing."}
+  diff_mode: {support: full, description: Shows the digests of the configurations.}
 """
 
 EXAMPLES = r"""
@@ -122,12 +118,10 @@ EXAMPLES = r"""
 RETURN = r"""
 reloaded:
   description: Names of the load balancers that reloaded.
-  returned: always
   type: list
   elements: str
 rotation:
   description: Servers that are up, by load balancer.
-  returned: always
   type: dict
 requests:
   description: C(requests) and C(failed) ones that each load balancer counts at the end.

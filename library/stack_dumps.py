@@ -32,12 +32,8 @@ options:
     description: Folder on the host, which is there and empty. Without it the dumps are only read.
     type: path
 attributes:
-  check_mode:
-    support: full
-    description: Reads the dumps and writes nothing.
-  diff_mode:
-    support: none
-    description: Dumps are data, which is not shown.
+  check_mode: {support: full, description: Reads the dumps and writes nothing.}
+  diff_mode: {support: none, description: "Dumps are data, which is not shown."}
 """
 
 EXAMPLES = r"""
@@ -52,7 +48,6 @@ EXAMPLES = r"""
 RETURN = r"""
 notes:
   description: Sentences that say what was changed in which dump.
-  returned: always
   type: list
   elements: str
 """

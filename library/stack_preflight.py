@@ -77,12 +77,8 @@ options:
     type: dict
     default: {}
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, and takes no lock.
-  diff_mode:
-    support: none
-    description: Changes nothing, so there is nothing to show.
+  check_mode: {support: full, description: "Changes nothing, and takes no lock."}
+  diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
 """
 
 EXAMPLES = r"""
@@ -96,180 +92,76 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-engine_version:
-  description: Version of the engine; empty if it does not answer, see C(engine_error).
-  returned: always
-  type: str
-compose_version:
-  description: Version of Compose v2; empty if it is missing.
-  returned: always
-  type: str
-memory:
-  description: Memory of the host in bytes.
-  returned: always
-  type: int
-cpus:
-  description: Processors that the host has.
-  returned: always
-  type: int
-uid:
-  description: User that deploys, on the host.
-  returned: always
-  type: int
-gid:
-  description: Group that deploys, on the host.
-  returned: always
-  type: int
+engine_version: {type: str, description: "Version of the engine; empty if it does not answer, see C(engine_error)."}
+compose_version: {type: str, description: Version of Compose v2; empty if it is missing.}
+memory: {type: int, description: Memory of the host in bytes.}
+cpus: {type: int, description: Processors that the host has.}
+uid: {type: int, description: "User that deploys, on the host."}
+gid: {type: int, description: "Group that deploys, on the host."}
 developer:
   description: In development, whom front end and back end run as, on the host and in their containers; else empty.
-  returned: always
   type: dict
 missing:
   description: C(path) and C(kind), C(directory) or C(file), of what mounts need on the host and is not there.
-  returned: always
   type: list
   elements: dict
 mapping:
   description: How the engine maps users of containers to those of the host; C(rootless), C(userns) or empty.
-  returned: always
   type: str
-seccomp:
-  description: Whether the engine filters the system calls of containers.
-  returned: always
-  type: bool
+seccomp: {type: bool, description: Whether the engine filters the system calls of containers.}
 selinux:
   description: Whether the engine labels containers for SELinux, which keeps them from files without a label.
-  returned: always
   type: bool
-scheduler:
-  description: What starts backups by itself on this host; C(systemd), C(cron) or empty.
-  returned: always
-  type: str
+scheduler: {type: str, description: "What starts backups by itself on this host; C(systemd), C(cron) or empty."}
 linger:
   description: Name of the user whose units of systemd would end with the last logout; empty if they would not.
-  returned: always
   type: str
-firewalls:
-  description: Firewalls that are on, of C(ufw) and C(firewalld).
-  returned: always
-  type: list
-  elements: str
+firewalls: {type: list, elements: str, description: "Firewalls that are on, of C(ufw) and C(firewalld)."}
 run_options:
   description: Options of C(docker run) with which a container knows the users of the host.
-  returned: always
   type: list
   elements: str
-docker_socket:
-  description: Path of the engine's socket.
-  returned: always
-  type: str
+docker_socket: {type: str, description: Path of the engine's socket.}
 socket_group:
   description: Number in a container of the group that may use the engine's socket; none if there is no such socket.
-  returned: always
   type: int
-engine:
-  description: Address of the engine that Docker's client talks to, as C(DOCKER_HOST) takes it.
-  returned: always
-  type: str
-folder_problems:
-  description: Sentences on folders that are somebody else's.
-  returned: always
-  type: list
-  elements: str
-record:
-  description: What config_tree has recorded in the folder; empty if nothing.
-  returned: always
-  type: dict
-strangers:
-  description: Folders of other Compose projects of the same name.
-  returned: always
-  type: list
-  elements: str
-foreign:
-  description: Networks and volumes with names of the stack's that are not the stack's.
-  returned: always
-  type: list
-  elements: str
-stack_dir:
-  description: Absolute path of the option O(stack_dir).
-  returned: always
-  type: str
+engine: {type: str, description: "Address of the engine that Docker's client talks to, as C(DOCKER_HOST) takes it."}
+folder_problems: {type: list, elements: str, description: Sentences on folders that are somebody else's.}
+record: {type: dict, description: What config_tree has recorded in the folder; empty if nothing.}
+strangers: {type: list, elements: str, description: Folders of other Compose projects of the same name.}
+foreign: {type: list, elements: str, description: Networks and volumes with names of the stack's that are not the stack's.}
+stack_dir: {type: str, description: Absolute path of the option O(stack_dir).}
 lock:
   description: The C(other) run that has the stack, empty if this one has it; whether it is C(new) that it does, and
     whether the folder was C(made) for that.
-  returned: always
   type: dict
-state:
-  description: What the last run left for this one, from C(state.json).
-  returned: always
-  type: dict
-mode:
-  description: C(app_mode) of what was rendered last; empty if nothing was.
-  returned: always
-  type: str
-rendered:
-  description: Whether a Compose file has been written before.
-  returned: always
-  type: bool
-images:
-  description: Of each known image its id, user, labels and what it starts, by name.
-  returned: always
-  type: dict
-released:
-  description: Whether what is rendered is the newest release that was kept.
-  returned: always
-  type: bool
-release:
-  description: Number of the newest release that was kept; 0 if there is none.
-  returned: always
-  type: int
-watchdog:
-  description: Version of the watchdog that runs; empty if there is none.
-  returned: always
-  type: str
-outdated:
-  description: Services of which a container is not what the last run has rendered.
-  returned: always
-  type: list
-  elements: str
+state: {type: dict, description: "What the last run left for this one, from C(state.json)."}
+mode: {type: str, description: C(app_mode) of what was rendered last; empty if nothing was.}
+rendered: {type: bool, description: Whether a Compose file has been written before.}
+images: {type: dict, description: "Of each known image its id, user, labels and what it starts, by name."}
+released: {type: bool, description: Whether what is rendered is the newest release that was kept.}
+release: {type: int, description: Number of the newest release that was kept; 0 if there is none.}
+watchdog: {type: str, description: Version of the watchdog that runs; empty if there is none.}
+outdated: {type: list, elements: str, description: Services of which a container is not what the last run has rendered.}
 containers:
   description: Containers of the project with service, name, image, state, status and ports.
-  returned: always
   type: list
   elements: dict
 dumps:
   description: Which dumps the database was made from, and which the last run has seen; empty if that is not known.
-  returned: always
   type: dict
-running:
-  description: How many containers run of each service, in a Swarm on all nodes together.
-  returned: always
-  type: dict
-tree:
-  description: Mode, owner and digest of each rendered file and folder, by its path.
-  returned: always
-  type: dict
+running: {type: dict, description: "How many containers run of each service, in a Swarm on all nodes together."}
+tree: {type: dict, description: "Mode, owner and digest of each rendered file and folder, by its path."}
 load_balancers:
   description: For each load balancer C(version) of the configuration that it runs, servers that are C(up), first numbers of
     the definitions that are C(needed) for that, and C(requests) that it has counted so far.
-  returned: always
   type: dict
-pools:
-  description: Networks that are C(missing) and how many address ranges are C(free) for them.
-  returned: always
-  type: dict
+pools: {type: dict, description: Networks that are C(missing) and how many address ranges are C(free) for them.}
 networks:
   description: Networks of the project with their options, address ranges and containers, by their name in Compose.
-  returned: always
   type: dict
-database_volume:
-  description: Whether the data volume exists.
-  returned: always
-  type: bool
-certificate:
-  description: The deployed certificate, PEM without its key; empty if there is none.
-  returned: always
-  type: str
+database_volume: {type: bool, description: Whether the data volume exists.}
+certificate: {type: str, description: "The deployed certificate, PEM without its key; empty if there is none."}
 """
 
 from pathlib import Path  # noqa: E402

@@ -47,12 +47,8 @@ options:
     type: float
     default: 180
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
-  diff_mode:
-    support: full
-    description: Shows the Compose file before and after.
+  check_mode: {support: full, description: Says what would be done.}
+  diff_mode: {support: full, description: Shows the Compose file before and after.}
 """
 
 EXAMPLES = r"""
@@ -66,7 +62,6 @@ EXAMPLES = r"""
 RETURN = r"""
 release:
   description: The release that was saved or restored, with its number, time and images; empty if there was nothing to save.
-  returned: always
   type: dict
 replicas:
   description: Containers that the rendered file wants, by service.

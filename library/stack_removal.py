@@ -29,12 +29,8 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    support: full
-    description: Says whether there would be a change.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+  check_mode: {support: full, description: Says whether there would be a change.}
+  diff_mode: {support: none, description: There is nothing to show.}
 """
 
 EXAMPLES = r"""
@@ -48,12 +44,10 @@ EXAMPLES = r"""
 RETURN = r"""
 removed:
   description: What was removed, by kind and name.
-  returned: always
   type: list
   elements: str
 kept:
   description: What is still there, because it is somebody else's, is in use, or opens the backups.
-  returned: always
   type: list
   elements: str
 """

@@ -45,12 +45,8 @@ options:
     type: float
     default: 180
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Passwords are not shown.
+  check_mode: {support: full, description: Changes nothing.}
+  diff_mode: {support: none, description: Passwords are not shown.}
 """
 
 EXAMPLES = r"""
@@ -66,7 +62,6 @@ EXAMPLES = r"""
 RETURN = r"""
 generation:
   description: How often the secrets have been replaced.
-  returned: always
   type: int
 """
 

@@ -38,12 +38,8 @@ options:
     type: int
     default: 5
 attributes:
-  check_mode:
-    support: full
-    description: Says whether there would be a change.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+  check_mode: {support: full, description: Says whether there would be a change.}
+  diff_mode: {support: none, description: There is nothing to show.}
 """
 
 EXAMPLES = r"""

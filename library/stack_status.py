@@ -28,12 +28,8 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
-  diff_mode:
-    support: none
-    description: Changes nothing, so there is nothing to show.
+  check_mode: {support: full, description: Changes nothing in any mode.}
+  diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
 """
 
 EXAMPLES = r"""
@@ -47,12 +43,10 @@ EXAMPLES = r"""
 RETURN = r"""
 lines:
   description: The status for people to read.
-  returned: always
   type: list
   elements: str
 problems:
   description: A sentence for everything that is wrong; none if all is well.
-  returned: always
   type: list
   elements: str
 watchdog:

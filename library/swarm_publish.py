@@ -22,12 +22,8 @@ options:
     type: path
     default: ""
 attributes:
-  check_mode:
-    support: full
-    description: Pushes nothing; what the registry does not have keeps its name.
-  diff_mode:
-    support: none
-    description: Says what it pushes.
+  check_mode: {support: full, description: "Pushes nothing; what the registry does not have keeps its name."}
+  diff_mode: {support: none, description: Says what it pushes.}
 """
 
 EXAMPLES = r"""
@@ -41,15 +37,12 @@ EXAMPLES = r"""
 RETURN = r"""
 references:
   description: By which name and digest each image is known to the registry.
-  returned: always
   type: dict
 starts:
   description: Entry point and command of each image, and whether it has a health check.
-  returned: always
   type: dict
 pushed:
   description: Images that the registry did not have.
-  returned: always
   type: list
   elements: str
 """
