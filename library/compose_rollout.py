@@ -61,12 +61,8 @@ options:
   timeout: {type: float, default: 180, description: Seconds that a batch may take to be healthy and in rotation.}
   lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
-  diff_mode:
-    support: full
-    description: Shows the containers of each service before and after, by image and configuration.
+  check_mode: {support: full, description: Says what would be done.}
+  diff_mode: {support: full, description: "Shows each service's containers before and after, by image and configuration."}
 """
 
 EXAMPLES = r"""

@@ -8,8 +8,8 @@ module: compose_wait
 short_description: Wait until every container of a Compose project runs and is healthy
 description:
   - A container without a health check is well as soon as it runs.
-  - Fails if one is not, with the last lines of its log and, as far as that can be known, the reason: it was killed for
-    memory, or listens where no other container reaches it. The latter ends the waiting at once.
+  - Fails if one is not, with the last lines of its log and, as far as that can be known, the reason. It may have been
+    killed for memory, or listen where no other container reaches it, which ends the waiting at once.
   - In contrast to C(docker compose up --wait) a container that is unhealthy at the beginning, because it is just
     recovering, is given O(patience) seconds.
 options:
@@ -29,15 +29,9 @@ options:
     description: Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
     type: int
     default: 45
-author:
-  - The webstack authors
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode; in check mode it does not wait.
-  diff_mode:
-    support: none
-    description: Changes nothing, so there is nothing to show.
+  check_mode: {support: full, description: "Changes nothing in any mode; in check mode it does not wait."}
+  diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
 """
 
 EXAMPLES = r"""
@@ -49,11 +43,9 @@ EXAMPLES = r"""
 RETURN = r"""
 seconds:
   description: How long it waited.
-  returned: always
   type: float
 containers:
   description: Every container with its name, service, state and what the engine says of it.
-  returned: always
   type: list
   elements: dict
 """

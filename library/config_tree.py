@@ -65,12 +65,8 @@ options:
     default: ""
   lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
-  check_mode:
-    support: full
-    description: Stages and checks, and replaces nothing.
-  diff_mode:
-    support: full
-    description: Shows each file that differs; secrets as such only.
+  check_mode: {support: full, description: "Stages and checks, and replaces nothing."}
+  diff_mode: {support: full, description: "Shows each file that differs; secrets as such only."}
 """
 
 EXAMPLES = r"""

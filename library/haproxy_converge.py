@@ -56,12 +56,8 @@ options:
     default: ""
   timeout: {type: int, default: 60, description: Seconds to wait for servers.}
 attributes:
-  check_mode:
-    support: full
-    description: Tries, tells which process would reload, and waits for nothing.
-  diff_mode:
-    support: full
-    description: Shows the digests of the configurations.
+  check_mode: {support: full, description: "Tries, tells which process would reload, and waits for nothing."}
+  diff_mode: {support: full, description: Shows the digests of the configurations.}
 """
 
 EXAMPLES = r"""

@@ -21,12 +21,8 @@ options:
   user: {type: str, required: true, description: Account of the application.}
   path: {type: path, description: "Folder on the host, which is there and empty. Without it the dumps are only read."}
 attributes:
-  check_mode:
-    support: full
-    description: Reads the dumps and writes nothing.
-  diff_mode:
-    support: none
-    description: Dumps are data, which is not shown.
+  check_mode: {support: full, description: Reads the dumps and writes nothing.}
+  diff_mode: {support: none, description: "Dumps are data, which is not shown."}
 """
 
 EXAMPLES = r"""

@@ -52,12 +52,8 @@ options:
     type: dict
     default: {}
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing, and takes no lock.
-  diff_mode:
-    support: none
-    description: Changes nothing, so there is nothing to show.
+  check_mode: {support: full, description: "Changes nothing, and takes no lock."}
+  diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
 """
 
 EXAMPLES = r"""

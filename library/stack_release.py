@@ -31,12 +31,8 @@ options:
     default: 0
   lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
-  check_mode:
-    support: full
-    description: Says what would be done.
-  diff_mode:
-    support: full
-    description: Shows the Compose file before and after.
+  check_mode: {support: full, description: Says what would be done.}
+  diff_mode: {support: full, description: Shows the Compose file before and after.}
 """
 
 EXAMPLES = r"""

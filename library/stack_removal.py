@@ -28,15 +28,9 @@ options:
     description: Remove volumes, images and files as well.
     type: bool
     default: false
-author:
-  - The webstack authors
 attributes:
-  check_mode:
-    support: full
-    description: Says whether there would be a change.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
+  check_mode: {support: full, description: Says whether there would be a change.}
+  diff_mode: {support: none, description: There is nothing to show.}
 """
 
 EXAMPLES = r"""
@@ -50,12 +44,10 @@ EXAMPLES = r"""
 RETURN = r"""
 removed:
   description: What was removed, by kind and name.
-  returned: always
   type: list
   elements: str
 kept:
   description: What is still there, because it is somebody else's, is in use, or opens the backups.
-  returned: always
   type: list
   elements: str
 """

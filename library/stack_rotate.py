@@ -32,12 +32,8 @@ options:
     default: []
   lock_timeout: {type: float, default: 180, description: Seconds to wait for another run on the same stack.}
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Passwords are not shown.
+  check_mode: {support: full, description: Changes nothing.}
+  diff_mode: {support: none, description: Passwords are not shown.}
 """
 
 EXAMPLES = r"""

@@ -13,17 +13,13 @@ options:
   project: {type: str, required: true, description: Project name of Compose.}
   path: {type: path, required: true, description: Folder of the rendered files.}
   services:
-    description: Replicated services with C(name), C(balancer) and its C(socket).
+    description: Replicated services with C(name), C(balancer) and its C(socket), on one host.
     type: list
     elements: dict
     required: true
 attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
-  diff_mode:
-    support: none
-    description: Changes nothing, so there is nothing to show.
+  check_mode: {support: full, description: Changes nothing in any mode.}
+  diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
 """
 
 EXAMPLES = r"""
@@ -56,6 +52,7 @@ from ansible.module_utils.stack_compose import condition, engine_problem, list_c
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
+from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
 # Events and releases that are shown.
@@ -344,6 +341,16 @@ def report(parameters: dict) -> dict:
     return {"changed": False, "lines": lines, "problems": problems, "watchdog": {"runs": runs, "events": events}}
 
 
+def report_swarm(manager: Manager) -> dict:
+    """Return the module's result for the stack of a Swarm."""
+    services, _, nodes = manager.look()
+    parts = describe_nodes(nodes), describe_services(services)
+    problems = [text for _, texts in parts for text in texts]
+    if not services:
+        problems.append(f"{manager.stack} is not deployed; run playbooks/site.yml.")
+    return {"changed": False, "lines": [line for lines, _ in parts for line in lines], "problems": problems}
+
+
 def main() -> None:
     """Run the module."""
     clean_environment()
@@ -351,12 +358,16 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "required": True},
             "path": {"type": "path", "required": True},
-            "services": {"type": "list", "elements": "dict", "required": True},
+            "services": {"type": "list", "elements": "dict", "default": []},
+            "swarm": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     try:
-        result = report(module.params)
+        if module.params["swarm"]:
+            result = report_swarm(Manager(module.run_command, module.params["project"]))
+        else:
+            result = report(module.params)
     except OSError as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -29,15 +29,9 @@ options:
     description: Look for tasks that run without the port of their node that they shall have, and place them once more.
     type: bool
     default: true
-author:
-  - The webstack authors
 attributes:
-  check_mode:
-    support: none
-    description: Waits for what only a deployment changes.
-  diff_mode:
-    support: none
-    description: Says what it removes.
+  check_mode: {support: none, description: Waits for what only a deployment changes.}
+  diff_mode: {support: none, description: Says what it removes.}
 """
 
 EXAMPLES = r"""
@@ -49,16 +43,13 @@ EXAMPLES = r"""
 RETURN = r"""
 services:
   description: For each service C(running) and C(wanted) tasks, its C(image) and the C(nodes) that run it.
-  returned: always
   type: dict
 lost:
   description: Services that cannot run because the node that they belong to is lost; the database is waited for instead.
-  returned: always
   type: list
   elements: str
 removed:
   description: Objects that no service referred to.
-  returned: always
   type: list
   elements: str
 """

@@ -19,21 +19,11 @@ options:
     required: true
   config:
     description: Folder of the client's configuration, which has the account for the registry; empty for the user's own.
-    type: str
-    default: ""
-  socket:
-    description: The engine's socket.
     type: path
-    default: /var/run/docker.sock
-author:
-  - The webstack authors
+    default: ""
 attributes:
-  check_mode:
-    support: full
-    description: Pushes nothing; what the registry does not have keeps its name.
-  diff_mode:
-    support: none
-    description: Says what it pushes.
+  check_mode: {support: full, description: "Pushes nothing; what the registry does not have keeps its name."}
+  diff_mode: {support: none, description: Says what it pushes.}
 """
 
 EXAMPLES = r"""
@@ -47,66 +37,27 @@ EXAMPLES = r"""
 RETURN = r"""
 references:
   description: By which name and digest each image is known to the registry.
-  returned: always
   type: dict
 starts:
   description: Entry point and command of each image, and whether it has a health check.
-  returned: always
   type: dict
 pushed:
   description: Images that the registry did not have.
-  returned: always
   type: list
   elements: str
 """
 
-import base64  # noqa: E402
-import http.client  # noqa: E402
-import json  # noqa: E402
-import socket  # noqa: E402
+import os  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
-from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 
-
-class Engine(http.client.HTTPConnection):
-    """The engine's API on its socket."""
-
-    def __init__(self, path: str) -> None:
-        """Talk to the engine that listens on ``path``."""
-        super().__init__("localhost", timeout=30)
-        self._path = path
-
-    def connect(self) -> None:
-        """Open the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def ask(path: str, question: str, headers: dict[str, str] | None = None) -> dict | None:
-    """Return what the engine answers to a question, or nothing where it has no answer."""
-    connection = Engine(path)
-    try:
-        connection.request("GET", question, headers=headers or {})
-        response = connection.getresponse()
-        return json.load(response) if response.status == 200 else None
-    except OSError:
-        return None
-    finally:
-        connection.close()
-
-
-def account(path: Path, registry: str) -> dict:
-    """Return what the engine has to be told for a registry, from a client's configuration; nothing if it has no account."""
-    try:
-        entry = json.loads(path.read_text(encoding="utf-8"))["auths"][registry]["auth"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    user, _, password = base64.b64decode(entry).decode().partition(":")
-    return {"username": user, "password": password, "serveraddress": registry}
+try:
+    import docker
+except ImportError:
+    docker = None
 
 
 def place(registry: str, reference: str) -> str:
@@ -130,24 +81,30 @@ def main() -> None:
         argument_spec={
             "registry": {"type": "str", "required": True},
             "images": {"type": "dict", "required": True},
-            "config": {"type": "str", "default": ""},
-            "socket": {"type": "path", "default": "/var/run/docker.sock"},
+            "config": {"type": "path", "default": ""},
         },
         supports_check_mode=True,
     )
     parameters = module.params
+    if docker is None:
+        module.fail_json(msg=missing_required_lib("docker"))
     if parameters["config"]:
-        module.run_command_environ_update = {"DOCKER_CONFIG": parameters["config"]}
-    auth = account(
-        Path(parameters["config"] or "~/.docker").expanduser() / "config.json", parameters["registry"].partition("/")[0]
-    )
-    sign_in = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(auth).encode()).decode()} if auth else {}
+        # Docker's client and its library find the account there.
+        os.environ["DOCKER_CONFIG"] = parameters["config"]
+    engine = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
+
+    def ask(question: Callable[[str], dict], reference: str) -> dict | None:
+        """Return what the engine answers about an image, or nothing where it has no answer."""
+        try:
+            return question(reference)
+        except (docker.errors.APIError, OSError):
+            return None
 
     def look(reference: str) -> tuple[dict | None, str]:
         """Return what the engine knows of an image, and by which digest the registry has it, if it does."""
-        image = ask(parameters["socket"], f"/images/{reference}/json")
+        image = ask(engine.inspect_image, reference)
         known = digest(image, place(parameters["registry"], reference)) if image else ""
-        there = known and ask(parameters["socket"], f"/distribution/{known}/json", sign_in) is not None
+        there = known and ask(engine.inspect_distribution, known) is not None
         return image, known if there else ""
 
     wanted = parameters["images"]
@@ -180,7 +137,7 @@ def main() -> None:
                 module.fail_json(
                     msg=f"swarm_registry: {target} cannot be pushed ({reason}); see that the registry can be reached."
                 )
-            known = digest(ask(parameters["socket"], f"/images/{reference}/json"), target)
+            known = digest(ask(engine.inspect_image, reference), target)
         # The tag is for people, the digest decides.
         references[name] = f"{target}@{known.partition('@')[2]}"
     module.exit_json(changed=bool(pushed), references=references, starts=starts, pushed=pushed)

@@ -51,40 +51,38 @@ def call(*arguments: str, check: bool = True) -> None:
         raise SystemdError(f"{' '.join(command)} failed: {done.stderr.strip()}")
 
 
-def install(units: dict[str, str], started: list[str]) -> None:
-    """Write units and start some of them anew, now and with every start of the host.
+def present(names: list[str]) -> dict[str, str]:
+    """Return those units that are there: their content, by name."""
+    return {name: (folder() / name).read_text(encoding="utf-8") for name in names if (folder() / name).exists()}
+
+
+def replace(names: list[str], units: dict[str, str], active: str) -> None:
+    """Replace units.
 
     Args:
-        units: their content, by name.
-        started: the names of those that are started.
+        names: those that may be there; what is not among ``units`` is removed.
+        units: those that shall be there: their content, by name.
+        active: how the names of those end that are stopped before they go, or started, now and with every start of the host.
 
     Raises:
         SystemdError: systemd refuses.
         OSError: a unit cannot be written.
     """
-    folder().mkdir(parents=True, exist_ok=True)
-    for name, content in units.items():
-        (folder() / name).write_text(content, encoding="utf-8")
-    linger()
-    call("daemon-reload")
-    for name in started:
-        call("enable", name)
-        call("restart", name)
-
-
-def remove(names: list[str], stopped: list[str]) -> None:
-    """Remove units, after those among them that are ``stopped``; what is not there does not matter.
-
-    Raises:
-        SystemdError: systemd refuses.
-    """
-    present = [name for name in names if (folder() / name).exists()]
-    for name in present:
-        if name in stopped:
+    superfluous = sorted(set(present(names)) - set(units))
+    for name in superfluous:
+        if name.endswith(active):
             call("disable", "--now", name, check=False)
         (folder() / name).unlink()
-    if present:
+    if units:
+        folder().mkdir(parents=True, exist_ok=True)
+        for name, content in units.items():
+            (folder() / name).write_text(content, encoding="utf-8")
+        linger()
+    if superfluous or units:
         call("daemon-reload")
+    for name in [name for name in units if name.endswith(active)]:
+        call("enable", name)
+        call("restart", name)
 
 
 def lingers() -> bool:

@@ -8,12 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 try:
     from ansible.module_utils import stack_dump
 except ImportError as error:

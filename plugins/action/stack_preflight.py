@@ -8,14 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 from ansible import context
+from ansible.module_utils import stack_checks, stack_checks_host, stack_lock, stack_run, stack_settings, stack_written
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_checks, stack_checks_host, stack_lock, stack_run, stack_settings, stack_written  # noqa: E402
 
 
 class ActionModule(ActionBase):

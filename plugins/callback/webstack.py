@@ -9,17 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 from ansible import constants, context
 from ansible.executor.task_result import CallbackTaskResult
+from ansible.module_utils import stack_checks, stack_failure, stack_secrets
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.template import Templar
 
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
 PROJECT = Path(__file__).resolve().parents[2]
-ansible.module_utils.__path__.append(str(PROJECT / "module_utils"))
-from ansible.module_utils import stack_checks, stack_failure, stack_secrets  # noqa: E402
-
 DOCUMENTATION = """
 name: webstack
 type: stdout

@@ -10,7 +10,7 @@ from typing import Any
 import ansible.module_utils
 from ansible.errors import AnsibleFilterError
 
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
+# ansible-lint loads filters without the inventory plugin that does the same; this file is the first of them.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_certificates  # noqa: E402
 

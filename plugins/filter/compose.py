@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 from ansible.module_utils.common.yaml import yaml_load
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_compose import condition  # noqa: E402
-from ansible.module_utils.stack_settings import as_text, mount_source  # noqa: E402
+from ansible.module_utils.stack_compose import condition
+from ansible.module_utils.stack_settings import as_text, mount_source
 
 # Sets the umask, which is its first argument, and becomes the rest.
 UMASK = 'umask "$0"; exec "$@"'

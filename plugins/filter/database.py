@@ -7,11 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_settings import parse_version  # noqa: E402
+from ansible.module_utils.stack_settings import parse_version
 
 # Stand in a data volume from the first byte until the image, and then the dumps, are through.
 UNFINISHED = {".initialization-incomplete", ".dumps-incomplete"}

@@ -1,9 +1,11 @@
-"""Filters that say why a user can have no engine in a run."""
+"""Filters that say why a user can have no engine in a run, or no services that go on without a login."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+
+from ansible.module_utils.stack_systemd import linger_refusal
 
 
 def become_reason(result: dict[str, Any]) -> str:
@@ -60,4 +62,5 @@ class FilterModule:
         return {
             "become_reason": become_reason,
             "engine_refusal": engine_refusal,
+            "linger_refusal": linger_refusal,
         }

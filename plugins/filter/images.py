@@ -7,12 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_compose import read_images  # noqa: E402
-from ansible.module_utils.stack_failure import build_problem  # noqa: E402
+from ansible.module_utils.stack_compose import read_images
+from ansible.module_utils.stack_failure import build_problem
 
 
 def image_names(

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_summary import changes, failed_requests  # noqa: E402
-from ansible.module_utils.stack_trial import check_definitions, check_field  # noqa: E402
+from ansible.module_utils.stack_summary import changes, failed_requests
+from ansible.module_utils.stack_trial import check_definitions, check_field
 
 
 def with_before(balancers: list[dict[str, Any]], before: dict[str, str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Filters for the nodes of a Swarm, and for the labels that say which of them have which part of a stack."""
+"""Filters for the nodes of a Swarm, its networks, and for the labels that say which of them have which part of a stack."""
 
 from __future__ import annotations
 
@@ -69,11 +69,39 @@ def swarm_controllers(hosts: list[str], answers: list[str]) -> list[str]:
     return [host for host, swarm in zip(hosts, told, strict=True) if swarm.get("ControlAvailable")]
 
 
-def swarm_networks(definitions: dict[str, dict], subnets: dict[str, str]) -> dict[str, dict]:
-    """Return what the module ``swarm_networks`` takes: whether a network is internal, and its range, if one is given."""
+def network_ranges(found: list[dict], stack: str) -> dict[str, str]:
+    """Return the address range of each network of a stack that has one; ``found`` is what the engine tells of them."""
     return {
-        name: {"internal": network["internal"], "subnet": subnets.get(name, "")} for name, network in definitions.items()
+        network["Name"].removeprefix(f"{stack}_"): network["IPAM"]["Config"][0]["Subnet"]
+        for network in found
+        if network["IPAM"]["Config"]
     }
+
+
+def networks_refused(
+    found: list[dict], stack: str, definitions: dict[str, dict], subnets: dict[str, str], encrypted: bool
+) -> list[str]:
+    """Return in what networks that exist differ from what is wanted.
+
+    Args:
+        found: what the engine tells of them.
+        stack: whose they are.
+        definitions: by name, whether they are ``internal``.
+        subnets: the ranges that are given, by name.
+        encrypted: whether what goes from host to host is.
+    """
+    problems, ranges = [], network_ranges(found, stack)
+    for network in found:
+        name = network["Name"].removeprefix(f"{stack}_")
+        if name not in definitions:
+            continue
+        if subnets.get(name) and ranges.get(name, subnets[name]) != subnets[name]:
+            problems.append(f"network_subnets: {name} has the range {ranges[name]}")
+        if encrypted != ("encrypted" in (network["Options"] or {})):
+            problems.append(f"swarm_encrypted: {name} is {'not ' if encrypted else ''}encrypted")
+        if bool(definitions[name]["internal"]) != network["Internal"]:
+            problems.append(f"The network {name} is {'' if network['Internal'] else 'not '}internal")
+    return problems
 
 
 class FilterModule:
@@ -84,9 +112,10 @@ class FilterModule:
         return {
             "label_holders": label_holders,
             "labels_wrong": labels_wrong,
+            "network_ranges": network_ranges,
+            "networks_refused": networks_refused,
             "nodes_by_host": nodes_by_host,
             "nodes_labelled": nodes_labelled,
             "swarm_controllers": swarm_controllers,
             "swarm_formed": swarm_formed,
-            "swarm_networks": swarm_networks,
         }

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils import stack_swarm
 from ansible.module_utils.common.yaml import yaml_load
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils import stack_swarm  # noqa: E402
-from ansible.module_utils.stack_files import new_secret  # noqa: E402
-from ansible.module_utils.stack_manager import node_address  # noqa: E402
+from ansible.module_utils.stack_files import new_secret
+from ansible.module_utils.stack_manager import node_address
 
 
 def swarm_stack(rendered: str, files: list[dict], checks: list[dict], wishes: dict[str, Any]) -> dict[str, Any]:
@@ -57,6 +53,11 @@ def swarm_object(content: str, stack: str, path: str) -> str:
     return stack_swarm.object_name(stack, path, content)
 
 
+def file_contents(lines: list[str]) -> dict[str, str]:
+    """Return what files hold, by path, from lines with a path and the content in base64."""
+    return {path: base64.b64decode(content).decode() for path, _, content in (line.partition(" ") for line in lines)}
+
+
 def known_secrets(files: list[dict], secrets: dict[str, str], present: dict[str, str]) -> dict[str, dict]:
     """Return what secret files hold, or shall hold where there is none yet.
 
@@ -96,6 +97,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return them."""
         return {
+            "file_contents": file_contents,
             "known_secrets": known_secrets,
             "registry_account": registry_account,
             "swarm_address": node_address,

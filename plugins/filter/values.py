@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
-
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
-ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
-from ansible.module_utils.stack_failure import seconds  # noqa: E402
-from ansible.module_utils.stack_settings import (  # noqa: E402
+from ansible.module_utils.stack_failure import seconds
+from ansible.module_utils.stack_settings import (
     as_text,
     milliseconds,
     parse_duration,

@@ -11,7 +11,7 @@ from ansible import context
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.display import Display
 
-# Modules find the project's module_utils by themselves, plugins of the controller do not.
+# Plugins do not find the project's module_utils by themselves, as modules do. This one is loaded before all others.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils import stack_written  # noqa: E402
 

@@ -21,7 +21,6 @@ from stack import pytest_configure  # noqa: E402, F401 (the markers)
 PLUGINS = {
     **{f"{path.stem}_filters": path for path in PROJECT.glob("plugins/filter/*.py")},
     "config_tree_action": "plugins/action/config_tree.py",
-    "linger_action": "plugins/action/stack_linger.py",
     "preflight_action": "plugins/action/stack_preflight.py",
     "output": "plugins/callback/webstack.py",
     "webstack_inventory": "plugins/inventory/webstack.py",

@@ -9,6 +9,7 @@ from pathlib import Path
 import config_tree
 import pytest
 import stack_settings
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from stack import PROJECT, run
@@ -251,3 +252,10 @@ def test_make_remove_removes_the_stack_with_its_data():
     assert said.splitlines()[-1].endswith(
         "ansible-playbook playbooks/teardown.yml --extra-vars remove_data=true -e stack_name=shop"
     )
+
+
+def test_plugins_find_what_they_share_with_modules_because_one_that_is_loaded_first_says_where_it_is():
+    """The inventory plugin before all others, and the first of the filters where ansible-lint loads them alone."""
+    assert constants.config.get_config_value("INVENTORY_ENABLED", cfile=str(PROJECT / "ansible.cfg"))[0] == "webstack"
+    saying = [path for path in PROJECT.glob("plugins/*/*.py") if "module_utils.__path__" in path.read_text(encoding="utf-8")]
+    assert set(saying) == {PROJECT / "plugins/inventory/webstack.py", min(PROJECT.glob("plugins/filter/*.py"))}

@@ -106,7 +106,7 @@ def test_watchdog_is_off_in_development(mode, given, on):
     facts = {"app_mode": mode, "watchdog_enabled": given}
     assert render(load("roles/watchdog/vars/main.yml")["__watchdog_enabled"], "watchdog", **facts) is on
     arguments = task("watchdog", "run.yml", "Start or remove the watchdog")
-    assert render(arguments["stack_watchdog"]["state"], "watchdog", **facts) == ("started" if on else "stopped")
+    assert bool(render(arguments["stack_service"]["version"], "watchdog", **facts)) is on
     # One that a deployment in the other mode has left is ended.
     before = {**HOST, "watchdog": "" if on else "1a2b3c"}
     assert holds(arguments["when"], "watchdog", _preflight_result=before, **facts)

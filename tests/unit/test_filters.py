@@ -339,8 +339,24 @@ def test_controllers_are_those_whose_engine_says_so():
     assert nodes_filters.swarm_controllers(["a", "b", "c", "d"], answers) == ["a"]
 
 
-def test_networks_of_a_swarm_have_the_range_that_is_given():
-    found = nodes_filters.swarm_networks(
-        {"edge": {"internal": False, "x": 1}, "data": {"internal": True}}, {"data": "10.9.5.0/24"}
-    )
-    assert found == {"edge": {"internal": False, "subnet": ""}, "data": {"internal": True, "subnet": "10.9.5.0/24"}}
+def test_networks_of_a_swarm_are_refused_where_they_differ():
+    def network(name, subnet, options=None, internal=True):
+        config = [{"Subnet": subnet}] if subnet else None
+        return {"Name": f"web_{name}", "IPAM": {"Config": config}, "Options": options, "Internal": internal}
+
+    found = [network("edge", "", internal=False), network("data", "10.9.5.0/24", {"encrypted": ""})]
+    wanted = {"edge": {"internal": False}, "data": {"internal": True}}
+    assert nodes_filters.network_ranges(found, "web") == {"data": "10.9.5.0/24"}
+
+    def refused(definitions, subnets, encrypted):
+        return nodes_filters.networks_refused(found, "web", definitions, subnets, encrypted)
+
+    assert refused(wanted, {"data": "10.9.5.0/24", "edge": "10.9.6.0/24"}, True) == [
+        "swarm_encrypted: edge is not encrypted"
+    ]
+    assert refused({"data": {"internal": True}}, {}, True) == []
+    assert refused({"data": {"internal": False}}, {"data": "10.9.7.0/24"}, False) == [
+        "network_subnets: data has the range 10.9.5.0/24",
+        "swarm_encrypted: data is encrypted",
+        "The network data is internal",
+    ]

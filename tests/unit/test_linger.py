@@ -4,18 +4,19 @@ Without systemd: a loginctl of this test's own takes the place of logind, its po
 """
 
 import os
-import shlex
 import subprocess
-from types import SimpleNamespace
 
-import linger_action
 import pytest
-import stack_schedule
+import stack_service
 import stack_status
-import stack_watchdog
-from ansible.errors import AnsibleError
 from ansible.module_utils import stack_systemd
-from wiring import HOST, holds, load
+from wiring import HOST, holds, load, render, task
+
+TASKS = (
+    "Ask as the user, whom the policy of the host (polkit) may let decide that",
+    "Ask as root",
+    "Refuse to run what ends with the last logout",
+)
 
 # It answers nothing about a user who is neither logged in nor lingers, as logind does.
 LOGINCTL = """#!/bin/sh
@@ -45,16 +46,17 @@ def pretended(tmp_path, monkeypatch):
     monkeypatch.setattr(stack_systemd, "user", lambda: "deploy")
     monkeypatch.setattr(stack_systemd, "folder", lambda: tmp_path / "units")
     monkeypatch.setattr(stack_systemd, "call", lambda *_, **__: None)
+    monkeypatch.setattr(stack_systemd, "scheduler", lambda: "systemd")
     return folder
 
 
 def watchdog(path):
-    stack_watchdog.Systemd("web", path).start()
+    units = stack_service.watchdog_units("web", path)
+    stack_systemd.replace(list(units), units, ".service")
 
 
 def backups(path):
-    schedule = stack_schedule.Systemd("web", path)
-    schedule.write(schedule.wanted("03:30", 5))
+    stack_service.keep_backups("web", path, "03:30", 5, False)
 
 
 @pytest.mark.parametrize("start", [watchdog, backups])
@@ -90,46 +92,39 @@ def test_host_without_loginctl_does_not_linger(monkeypatch, tmp_path):
         stack_systemd.linger()
 
 
-class Run(linger_action.ActionModule):
-    """The action plugin of a task with ``become``, on this machine; ``sudo``: whether the user may become root."""
-
-    def __init__(self, sudo, check):
-        self._task = SimpleNamespace(args={"user": "deploy"}, check_mode=check, async_val=0)
-        self.sudo = sudo
-
-    def _low_level_execute_command(self, command, sudoable=True):
-        if sudoable and not self.sudo:
-            raise AnsibleError("sudo: a password is required")
-        environment = {**os.environ, **({"ROOT": "1"} if sudoable else {})}
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False, env=environment)
-        return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
-
-
-def act(monkeypatch, sudo, check=False):
-    """Return the result of the action plugin."""
-    monkeypatch.setattr(linger_action.ActionBase, "run", lambda *_: {})
-    return Run(sudo, check).run(task_vars={})
+def ask(sudo):
+    """Do what the tasks say, on this machine; return why it is refused, or nothing. ``sudo``: the user may become root."""
+    as_user, as_root, refusal = (task("preflight", "linger.yml", name) for name in TASKS)
+    for entry in (as_user, as_root):
+        assert bool(entry.get("become")) is (entry is as_root)
+        if entry is as_root and not sudo:
+            continue
+        command = render(entry["ansible.builtin.shell"]["cmd"], "preflight", _preflight_result={**HOST, "linger": "deploy"})
+        environment = {**os.environ, **({"ROOT": "1"} if entry is as_root else {})}
+        if subprocess.run(["sh", "-c", command], capture_output=True, check=False, env=environment).returncode == 0:
+            return ""
+    return render(refusal["ansible.builtin.fail"]["msg"], "preflight", _preflight_result={**HOST, "linger": "deploy"})
 
 
 @pytest.mark.parametrize("sudo", [True, False])
 @pytest.mark.parametrize("policy", [["polkit"], [], ["forgetful"]], ids=" ".join)
-def test_run_asks_as_the_user_and_as_root_before_it_refuses(logind, monkeypatch, policy, sudo):
+def test_run_asks_as_the_user_and_as_root_before_it_refuses(logind, policy, sudo):
     for name in policy:
         (logind / name).touch()
-    result = act(monkeypatch, sudo)
+    refused = ask(sudo)
     if policy == ["polkit"] or (sudo and not policy):
-        assert result == {"changed": True}
+        assert not refused
         assert (logind / "lingers-deploy").exists()
     else:
-        assert result["failed"]
-        assert not result["changed"]
-        assert result["msg"] == stack_systemd.linger_refusal("deploy")
+        assert refused == stack_systemd.linger_refusal("deploy")
 
 
-def test_check_mode_asks_nobody(logind, monkeypatch):
-    (logind / "polkit").touch()
-    assert act(monkeypatch, True, check=True) == {"changed": True}
-    assert not (logind / "lingers-deploy").exists()
+def test_tasks_ask_as_root_where_the_user_is_refused_and_check_mode_asks_nobody():
+    said, asking = load("roles/preflight/tasks/linger.yml")
+    assert (said["when"], said["changed_when"]) == ("ansible_check_mode", True)
+    assert asking["block"][0]["name"] == TASKS[0]
+    (as_root,) = asking["rescue"]
+    assert (as_root["block"][0]["name"], as_root["rescue"][0]["name"]) == TASKS[1:]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-import stack_schedule
+import stack_service
 from recovery import backup, fence, repository, restore
 from recovery.containers import Engine, RecoveryError, Settings
 from recovery.repository import Repository, Snapshot, read_snapshots
@@ -205,14 +205,14 @@ def test_lines_of_cron_are_changed_and_removed_without_the_others(tmp_path, monk
         return SimpleNamespace(returncode=0, stdout="".join(f"{line}\n" for line in table), stderr="")
 
     monkeypatch.setattr(subprocess, "run", crontab)
-    cron = stack_schedule.Cron("web", tmp_path / "a %b")
+    cron = stack_service.Cron("web", tmp_path / "a %b")
     wanted = cron.wanted("03:07", 5)
     cron.write(wanted)
     assert table == ["0 0 * * * mine", *wanted]
     assert wanted[0].startswith("7 3 * * * cd ")
     assert r"\%" in wanted[0]
     assert cron.present() == wanted
-    stack_schedule.Cron("web-2", tmp_path).write([])
+    stack_service.Cron("web-2", tmp_path).write([])
     assert cron.present() == wanted
     cron.write([])
     assert table == ["0 0 * * * mine"]
@@ -220,20 +220,23 @@ def test_lines_of_cron_are_changed_and_removed_without_the_others(tmp_path, monk
 
 def test_timers_of_systemd_are_changed_and_removed(tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr(stack_schedule.systemd, "folder", lambda: tmp_path / "units")
-    monkeypatch.setattr(stack_schedule.systemd, "call", lambda *words, **_: called.append(words))
-    monkeypatch.setattr(stack_schedule.systemd, "linger", lambda: None)
-    schedule = stack_schedule.Systemd("web", tmp_path)
-    wanted = schedule.wanted("03:07", 5)
+    monkeypatch.setattr(stack_service.systemd, "folder", lambda: tmp_path / "units")
+    monkeypatch.setattr(stack_service.systemd, "call", lambda *words, **_: called.append(words))
+    monkeypatch.setattr(stack_service.systemd, "linger", lambda: None)
+    monkeypatch.setattr(stack_service.systemd, "scheduler", lambda: "systemd")
+    wanted = stack_service.backup_units("web", tmp_path, "03:07", 5)
     assert "OnCalendar=*-*-* 03:07:00" in wanted["web-backup.timer"]
     assert "OnCalendar=*:0/5" in wanted["web-backup-logs.timer"]
-    assert schedule.present() == {}
-    schedule.write(wanted)
-    assert schedule.present() == wanted
+    assert stack_service.keep_backups("web", tmp_path, "03:07", 5, True)
+    assert stack_service.systemd.present(list(wanted)) == {}
+    assert stack_service.keep_backups("web", tmp_path, "03:07", 5, False)
+    assert stack_service.systemd.present(list(wanted)) == wanted
+    assert not stack_service.keep_backups("web", tmp_path, "03:07", 5, False)
     assert ("enable", "web-backup.timer") in called
-    schedule.write({})
-    assert schedule.present() == {}
+    assert stack_service.keep_backups("web", tmp_path, "", 5, False)
+    assert stack_service.systemd.present(list(wanted)) == {}
     assert ("disable", "--now", "web-backup.timer") in called
+    assert ("disable", "--now", "web-backup.service") not in called
 
 
 def test_backups_of_another_stack_are_chosen_where_restore_from_names_it(monkeypatch):

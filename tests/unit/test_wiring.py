@@ -4,17 +4,14 @@ They would build every image anew, or need a second mirror, index or bundle, IPs
 addresses.
 """
 
-import json
 import os
 import re
 import subprocess
-from types import SimpleNamespace
 
 import pytest
 import stack_checks
 import stack_checks_services
 import stack_settings
-import swarm_networks
 import yaml
 from ansible.template import trust_as_template
 from wiring import HOST, PROJECT, holds, load, render, render_template, task
@@ -194,26 +191,16 @@ def test_swarm_address_is_what_nodes_advertise(name):
 
 
 @pytest.mark.parametrize("encrypted", [True, False])
-def test_swarm_encrypted_is_an_option_of_each_network(monkeypatch, encrypted):
-    arguments = task("swarm", "networks.yml", "Make the networks between the hosts")["swarm_networks"]
+def test_swarm_encrypted_is_an_option_of_each_network(encrypted):
+    making = task("swarm", "networks.yml", "Make the networks between the hosts")
     facts = {"_network_definitions": {"edge": {"internal": False}, "data": {"internal": True}}, "swarm_encrypted": encrypted}
-    parameters = render({**arguments, "stack": "web"}, "swarm", **facts)
-    made = {}
-
-    def run_command(command, **_):
-        if command[:3] == ["docker", "network", "create"]:
-            made[command[-1]] = command
-        if command[:3] == ["docker", "network", "ls"]:
-            return 0, " ".join(made), ""
-        ranges = {"IPAM": {"Config": [{"Subnet": "10.0.1.0/24"}]}}
-        return 0, json.dumps([{"Name": name, **ranges} for name in made]), ""
-
-    result = {}
-    module = SimpleNamespace(params=parameters, check_mode=False, run_command=run_command, exit_json=result.update)
-    monkeypatch.setattr(swarm_networks, "AnsibleModule", lambda **_: module)
-    swarm_networks.main()
-    assert result["made"] == ["edge", "data"]
-    assert [("encrypted" in command) for command in made.values()] == [encrypted] * 2
+    facts |= {"__swarm_networks_before": {"networks": []}, "stack_name": "web", "network_subnets": {"data": "10.9.5.0/24"}}
+    assert render(making["loop"], "swarm", **facts) == ["edge", "data"]
+    made = [render(making["community.docker.docker_network"], "swarm", item=name, **facts) for name in ("edge", "data")]
+    assert [("encrypted" in network["driver_options"]) for network in made] == [encrypted] * 2
+    assert [network["name"] for network in made] == ["web_edge", "web_data"]
+    assert [network["internal"] for network in made] == [False, True]
+    assert [network["ipam_config"] for network in made] == ["(omitted)", [{"subnet": "10.9.5.0/24"}]]
 
 
 def test_swarm_encrypted_needs_a_kernel_that_can_do_it():
@@ -224,6 +211,25 @@ def test_swarm_encrypted_needs_a_kernel_that_can_do_it():
     assert render(good, "swarm", __swarm_esp={"skipped": True}) is True
 
 
+@pytest.mark.parametrize("folder", ["plain", "with a blank"])
+def test_swarm_reads_the_files_that_are_there(tmp_path, folder):
+    (tmp_path / folder / "secrets/be").mkdir(parents=True)
+    (tmp_path / folder / "secrets/be/it's").write_text("two\nlines\n")
+    (tmp_path / folder / "empty").touch()
+    command = task("swarm", "read.yml", "Read the files")["ansible.builtin.shell"]["cmd"]
+    facts = {"__swarm_paths": ["secrets/be/it's", "empty", "missing"]}
+    found = {}
+    for name in (folder, "none"):
+        text = render(command, "swarm", _preflight_result={"stack_dir": str(tmp_path / name)}, **facts)
+        done = subprocess.run(["bash", "-c", text], check=True, capture_output=True, text=True)
+        found[name] = render(
+            load("roles/swarm/vars/main.yml")["__swarm_there"],
+            "swarm",
+            __swarm_read={"stdout_lines": done.stdout.splitlines()},
+        )
+    assert found == {folder: {"secrets/be/it's": "two\nlines\n", "empty": ""}, "none": {}}
+
+
 def test_swarm_registry_port_is_published_and_known_to_each_node():
     names = {"certificate": "c", "key": "k", "accounts": "a"}
     facts = {"swarm_registry_port": 5055, "stack_name": "web", "__swarm_registry_names": names}
@@ -231,12 +237,16 @@ def test_swarm_registry_port_is_published_and_known_to_each_node():
     text = render_template("registry.yml.j2", "swarm", **facts, ansible_managed="")
     (port,) = yaml.safe_load(text)["services"]["registry"]["ports"]
     assert (port["published"], port["target"], port["mode"]) == (5055, 5000, "host")
-    for name in ("Ask whether the engine knows the registry", "Let the engine know the registry"):
-        known = task("swarm", "known.yml", name)["swarm_node"]
-        assert render({key: known[key] for key in ("name", "port")}, "swarm", **facts) == {
-            "name": "registry.web.internal",
-            "port": 5055,
-        }
+    facts |= {"__swarm_control": "a", "hostvars": {"a": {"__swarm_registry": {"address": "10.0.0.11"}}}}
+    asked = task("swarm", "known.yml", "Ask whether the engine knows the registry")["ansible.builtin.shell"]["cmd"]
+    assert "'10.0.0.11 registry.web.internal' /etc/hosts" in render(asked, "swarm", **facts)
+    assert "/etc/docker/certs.d/registry.web.internal:5055/ca.crt" in render(asked, "swarm", **facts)
+    written = task("swarm", "known.yml", "Write its certificate")["ansible.builtin.copy"]["dest"]
+    assert render(written, "swarm", **facts) == "/etc/docker/certs.d/registry.web.internal:5055/ca.crt"
+    named = task("swarm", "known.yml", "Write its address")["ansible.builtin.lineinfile"]
+    line, pattern = (render(named[key], "swarm", **facts) for key in ("line", "regexp"))
+    assert line == "10.0.0.11 registry.web.internal"
+    assert [bool(re.search(pattern, text)) for text in (line, f"{line}s", f"# {line}")] == [True, False, False]
     described = task("swarm", "registry.yml", "Describe the registry")["ansible.builtin.set_fact"]["__swarm_registry"][
         "name"
     ]
