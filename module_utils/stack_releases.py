@@ -30,8 +30,9 @@ def replicas(text: str, service: str) -> int:
 
 
 def digest(text: str) -> str:
-    """Return what tells one release from another; how many containers there are is not part of it."""
-    parts = [re.sub(r'"replicas": \d+', "", section(text, service)).strip() for service in SERVICES]
+    """Return what tells one release from another; how many containers there are, and a Swarm, are not part of it."""
+    other = re.compile(r'"replicas": \d+|^    x-.*\n', re.MULTILINE)
+    parts = [other.sub("", section(text, service)).strip() for service in SERVICES]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

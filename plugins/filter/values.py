@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import ansible.module_utils
 # Modules find the project's module_utils by themselves, plugins of the controller do not.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[2] / "module_utils"))
 from ansible.module_utils.stack_failure import seconds  # noqa: E402
+from ansible.module_utils.stack_files import digest  # noqa: E402
 from ansible.module_utils.stack_settings import (  # noqa: E402
     as_text,
     milliseconds,
@@ -18,11 +18,6 @@ from ansible.module_utils.stack_settings import (  # noqa: E402
     parse_size,
     with_defaults,
 )
-
-
-def digest(text: str, *others: str) -> str:
-    """Return 16 hex digits that change with the texts."""
-    return hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
 
 
 class FilterModule:

@@ -114,11 +114,11 @@ def test_source_target_says_where_the_code_is_mounted(role, setting, name):
         "_preflight_result": {**HOST, "developer": developer},
         "_images_resolved": {"starts": {"fe": start, "be": start}},
     }
-    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"_{role}_volumes"]
+    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"_{role}_service"]
     source = setting.removesuffix("_target")
-    (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})
+    (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})["volumes"]
     assert (mount["source"], mount["target"], mount["read_only"]) == ("/code", "/app", False)
-    assert render(fact, role, **facts, **{setting: ""}) == []
+    assert render(fact, role, **facts, **{setting: ""})["volumes"] == []
 
 
 def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
@@ -279,12 +279,10 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
 )
 @pytest.mark.parametrize(("role", "tier"), [("frontend", "fe"), ("backend", "be")])
 def test_init_is_process_1_unless_the_image_brings_one(role, tier, wanted, entrypoint, command, init):
-    page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
+    fact = load(f"roles/{role}/vars/main.yml")[f"__{role}_service"]
     start = {"user": "", "entrypoint": entrypoint, "command": command}
     facts = {f"{tier}_init": wanted, "_images_resolved": {"starts": {tier: start}}}
-    rendered = render(trust_as_template(part), role, **facts)
-    assert (yaml.safe_load(rendered or "") == {"init": True}) == init
+    assert render(fact, role, **facts)["options"].get("init", False) == init
 
 
 def proxy_page(**settings):
