@@ -53,6 +53,11 @@ options:
     description: Whether the run changes containers, so that the watchdog restarts none meanwhile.
     type: bool
     default: true
+  tiers:
+    description: Replicated services that have a load balancer of their own, named by the action plugin.
+    type: list
+    elements: str
+    default: []
   run:
     description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
     type: dict
@@ -353,6 +358,7 @@ def main() -> None:
             "backup_repository": {"type": "str", "default": ""},
             "mounts": {"type": "list", "elements": "dict", "default": []},
             "tmpfs": {"type": "list", "elements": "dict", "default": []},
+            "tiers": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

@@ -34,6 +34,7 @@ from ansible.module_utils.stack_settings import (
     parse_size,
     read_settings,
     replica_capacity,
+    tiers,
     unknown_settings,
 )
 
@@ -134,7 +135,7 @@ def check_replicas(values: dict) -> list[str]:
             f" give at most {dns_capacity(payload, 'fe')} or raise lb_dns_payload to {slots * DNS_RECORD + 64}."
         )
         return problems
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         name = f"{tier}_replicas"
         replicas = values.get(name)
         if replicas is None:
@@ -186,7 +187,7 @@ def check_names(values: dict) -> list[str]:
         ipaddress.ip_address(values.get("bind_address", "127.0.0.1"))
     except ValueError:
         problems.append(f"bind_address: {values['bind_address']!r} is no IP address; give one of the host, or 0.0.0.0.")
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         problems += matches(
             values, f"{tier}_user", r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own"
         )
@@ -202,8 +203,9 @@ def check_names(values: dict) -> list[str]:
             r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?",
             "a host name like shop.example, perhaps with a port",
         )
-    periods = [f"{tier}_stop_grace_period" for tier in ("fe", "be", "lb", "database")]
-    for name in [*periods, "lb_hard_stop_after", "fe_drain_timeout", "be_drain_timeout", "watchdog_window"]:
+    periods = [f"{tier}_stop_grace_period" for tier in (*tiers(values), "lb", "database")]
+    drains = [f"{tier}_drain_timeout" for tier in tiers(values)]
+    for name in [*periods, *drains, "lb_hard_stop_after", "watchdog_window"]:
         # Of one unit: HAProxy knows no 1m30s.
         problems += matches(values, name, r"[0-9]+(?:h|m|s)", "a duration of one unit like 30s or 2m")
     for name in ("be_lb_aliases", "database_aliases"):
@@ -245,11 +247,11 @@ def check_containers(values: dict) -> list[str]:
                 valid = False
             if not valid:
                 problems.append(f"{name}.{key}: {limits[key]!r} is no positive number; correct it or leave it out.")
-    for tier in ("fe", "be", "lb", "database"):
+    for tier in (*tiers(values), "lb", "database"):
         problems += _check_reservation(tier, values)
     if "monitoring_memory_reservation" in values:
         problems += size("monitoring_memory_reservation", values["monitoring_memory_reservation"])
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         problems += matches(values, f"{tier}_source_target", r"(?:/[^:]*)?", "an absolute path in the image, or nothing")
         for key in values.get(f"{tier}_environment") or {}:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):

@@ -50,13 +50,15 @@ class ActionModule(ActionBase):
             return result
         # In a Swarm the nodes publish, and it is not known beforehand which.
         published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
+        publishers = stack_settings.publishers(project)
+        arguments["tiers"] = stack_settings.tiers(values)
         arguments["ports"] = [
             {
                 "setting": name,
                 "port": values[name],
                 "address": address,
                 "protocol": protocol,
-                "service": stack_settings.PUBLISHERS[name],
+                "service": publishers[name],
             }
             for name, address, protocol in published
         ]
@@ -72,7 +74,7 @@ class ActionModule(ActionBase):
         ]
         arguments["tmpfs"] = [
             {"setting": f"{tier}_tmpfs", "target": str(entry).partition(":")[0]}
-            for tier in ("fe", "be")
+            for tier in arguments["tiers"]
             for entry in values[f"{tier}_tmpfs"]
         ]
         host = self._take(arguments, task_vars)
