@@ -311,6 +311,12 @@ def test_settings_of_a_third_tier_are_checked(checkout):
     assert "api_drain_timeout: '1m30s'" in found
 
 
+def test_front_end_and_back_end_have_the_same_settings():
+    # Ansible reads the types of each role from a file of its own.
+    text = [(PROJECT / f"roles/{role}/meta/argument_specs.yml").read_text() for role in ("frontend", "backend")]
+    assert text[1] == text[0].replace("fe_", "be_").replace("front end", "back end")
+
+
 # --- no second place ---------------------------------------------------------------
 
 FOLDERS = ("bin", "files", "group_vars", "library", "module_utils", "playbooks", "plugins", "roles")
