@@ -331,3 +331,14 @@ def test_debug_port_is_a_port_or_none():
         assert f"{name}: '0.0.0.0:5678' is not a whole number" in " ".join(problems)
     swarm = stack_checks_services.check_engine({**values, "stack_engine": "swarm", "database_port": 3306})
     assert any(problem.startswith("database_port: a Swarm publishes") for problem in swarm)
+
+
+@pytest.mark.parametrize(("replicas", "hosts", "good"), [("3", 2, False), ("3", 3, True), (0, 2, True), (0, 1, False)])
+def test_edge_load_balancers_need_as_many_hosts(replicas, hosts, good):
+    (check,) = [
+        item
+        for item in task("swarm", "places.yml", "Check where the parts shall be")["loop"]
+        if item["problem"].startswith("fe_lb_replicas")
+    ]
+    facts = {"fe_lb_replicas": replicas, "stack_engine": "swarm", "__swarm_edges": ["host"] * hosts}
+    assert render(check["good"], "swarm", **facts) is good
