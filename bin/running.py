@@ -83,17 +83,17 @@ def main(command: str, service: str, folder: str, *arguments: str) -> None:
     clean_environment()
     # Compose takes a terminal for granted: echo 'SELECT 1' | make mysql
     terminal = [] if os.isatty(0) else ["--no-TTY"]
+    tiers = [name for name in services if f"{name}-lb" in services]
     if command in ("app-test", "debug"):
-        if service not in ("", "fe", "be"):
-            end(f"make {command} is for the application: give SERVICE=fe or SERVICE=be.")
+        if service and service not in tiers:
+            end(f"make {command} is for the application: give {' or '.join(f'SERVICE={name}' for name in tiers)}.")
         if rendered["services"]["fe"]["environment"].get("APP_MODE") != "development":
             end(f"make {command} needs the code as it is on the disk, so it is for development: run make dev first.")
     if command == "debug":
         sys.exit(stack_debug.debug(client, rendered, path, service or "be", int(values["debug_port"])))
     if command == "app-test":
         run = [*client, "run", "--rm", "--no-deps", "--no-TTY"]
-        tiers = [service] if service else ["fe", "be"]
-        sys.exit(max(subprocess.call([*run, tier, *TESTS]) for tier in tiers))
+        sys.exit(max(subprocess.call([*run, tier, *TESTS]) for tier in ([service] if service else tiers)))
     umask = os.umask(0o022)
     become = {
         "logs": ["logs", "--follow", "--tail", "50", *([service] if service else [])],

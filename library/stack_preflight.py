@@ -32,6 +32,11 @@ options:
     description: Whether the run changes containers, so that the watchdog restarts none meanwhile.
     type: bool
     default: true
+  tiers:
+    description: Replicated services that have a load balancer of their own, named by the action plugin.
+    type: list
+    elements: str
+    default: []
   run:
     description: The run, found out by the action plugin; empty, as in check mode, takes nothing.
     type: dict
@@ -188,6 +193,7 @@ def main() -> None:
             "run": {"type": "dict", "default": {}},
             "images": {"type": "list", "elements": "str", "default": []},
             "networks": {"type": "list", "elements": "str", "default": []},
+            "tiers": {"type": "list", "elements": "str", "default": []},
             "asked": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,

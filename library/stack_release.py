@@ -66,12 +66,12 @@ from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_releases import (  # noqa: E402
     FOLDER,
     INDEX,
-    SERVICES,
     digest,
     read_index,
     replicas,
     section,
     splice,
+    tiers,
 )
 from ansible.module_utils.stack_trial import KEYS  # noqa: E402
 
@@ -145,7 +145,7 @@ def told(root: Path, release: dict, what: str) -> None:
 def new_release(root: Path, index: list[dict], text: str) -> dict:
     """Return what is kept of a rendered Compose file, under the next number."""
     state = json.loads((root / "state.json").read_text(encoding="utf-8"))
-    names = {service: image_of(text, service) for service in SERVICES}
+    names = {service: image_of(text, service) for service in tiers(text)}
     return {
         "number": max((item["number"] for item in index), default=0) + 1,
         "time": time.time(),
@@ -181,7 +181,7 @@ def remove_images(parameters: dict, index: list[dict]) -> list[str]:
 
     That is images of front end and back end that no kept release has, and those whose name means a newer one by now.
     """
-    images = [item["images"][service] for item in index for service in SERVICES]
+    images = [image for item in index for image in item["images"].values()]
     kept, identities = {image["name"] for image in images}, {image["id"] for image in images}
     wanted = {name.rpartition(":")[0] for name in kept}
     listed = built_for(parameters["project"], "--format={{.Repository}}:{{.Tag}}")
@@ -221,7 +221,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
             f"app_mode: release {release['number']} was for {before} and the stack is for {now}; run playbooks/site.yml with"
             f" app_mode={before} instead."
         )
-    for service in SERVICES:
+    for service in tiers(kept):
         present = judged(state).get(service, [{}])
         kept_by = release["tiers"].get(service, {})
         differing = [
@@ -235,7 +235,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
                 f" {other!r}; put the setting back and run playbooks/site.yml instead."
             )
     text = splice(current, kept)
-    for service in SERVICES:
+    for service in tiers(kept):
         image = release["images"][service]
         present = docker("image", "inspect", "--format", "{{.Id}}", image["name"])
         if present == image["id"]:
@@ -255,7 +255,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
     return {
         "changed": text != current,
         "release": release,
-        "replicas": {service: replicas(text, service) for service in SERVICES},
+        "replicas": {service: replicas(text, service) for service in tiers(text)},
         "diff": {**header, "before": current, "after": text},
     }
 

@@ -13,7 +13,7 @@ options:
   project: {type: str, required: true, description: Project name of Compose.}
   path: {type: path, required: true, description: Folder of the rendered files.}
   services:
-    description: Replicated services with C(name), C(balancer) and its C(socket), on one host.
+    description: Tiers with C(name) and the C(socket) of the load balancer before each, in the order of the sketch.
     type: list
     elements: dict
     required: true
@@ -27,7 +27,7 @@ EXAMPLES = r"""
   stack_status:
     project: webstack
     path: ~/.local/share/webstack
-    services: [{name: fe, balancer: fe-lb, socket: fe-lb/run/master.sock}]
+    services: [{name: fe, socket: fe-lb/run/master.sock}]
 """
 
 RETURN = r"""
@@ -59,8 +59,6 @@ from ansible.module_utils.stack_releases import read_index  # noqa: E402
 NEWEST = 5
 # Containers of a service that are listed: those in trouble, then the busiest.
 LISTED = 10
-# The order in which a request comes to the services; others follow.
-SKETCH = ("fe-lb", "fe", "be-lb", "be", "db")
 HEADER = ("SERVICE", "WANTED", "HEALTHY", "SERVING", "AGE", "RESTARTS", "CPU", "MEMORY", "REQ/S", "FAILED/S", "IMAGE")
 UNITS = {"B": 1, "kB": 1e3, "KiB": 2**10, "MB": 1e6, "MiB": 2**20, "GB": 1e9, "GiB": 2**30}
 
@@ -233,7 +231,7 @@ def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[st
             state = ask(root / service["socket"], f"@1 show servers state {service['name']}", timeout=2)
             statistics = ask(root / service["socket"], "@1 show stat", timeout=2)
         except OSError as error:
-            problems.append(f"{service['balancer']} does not answer ({error}).")
+            problems.append(f"{service['name']}-lb does not answer ({error}).")
             continue
         servers = by_address(read_servers(state))
         found[service["name"]] = Balancer(time.monotonic(), servers, read_counts(statistics))
@@ -266,7 +264,7 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
     ids = [container["id"] for container in containers]
     details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}
     restarted = [event["id"] for event in events if event["what"] == "restarted"]
-    balancers = {service["balancer"]: service["name"] for service in parameters["services"]}
+    balancers = {f"{service['name']}-lb": service["name"] for service in parameters["services"]}
     services = {name: Service(name, number) for name, number in numbers.items()}
     for container in sorted(containers, key=lambda item: item["name"]):
         service = services.setdefault(container["service"], Service(container["service"], 0))
@@ -291,7 +289,9 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
         if len(service.rows) < service.wanted:
             problems.append(f"{service.name}: {len(service.rows)} of {service.wanted} containers are there.")
         problems += [f"{row.name}: {row.trouble}." for row in service.rows if row.trouble]
-    shown = sorted(services.values(), key=lambda item: SKETCH.index(item.name) if item.name in SKETCH else len(SKETCH))
+    # The order in which a request comes to the services; others follow.
+    sketch = [*(name for pair in balancers.items() for name in pair), "db"]
+    shown = sorted(services.values(), key=lambda item: sketch.index(item.name) if item.name in sketch else len(sketch))
     return shown, problems
 
 

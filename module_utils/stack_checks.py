@@ -32,6 +32,7 @@ from ansible.module_utils.stack_settings import (
     parse_size,
     read_settings,
     replica_capacity,
+    tiers,
     unknown_settings,
 )
 
@@ -131,7 +132,7 @@ def check_replicas(values: dict) -> list[str]:
             f" give at most {dns_capacity(payload, 'fe')} or raise lb_dns_payload to {slots * DNS_RECORD + 64}."
         )
         return problems
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         name = f"{tier}_replicas"
         replicas = values.get(name)
         if replicas is None:
@@ -181,9 +182,9 @@ def check_dictionaries(values: dict, project: Path) -> list[str]:
 def check_containers(values: dict) -> list[str]:
     """Check reservations and mounts of the containers, and accounts that have the names of others."""
     problems = []
-    for tier in ("fe", "be", "lb", "database"):
+    for tier in (*tiers(values), "lb", "database"):
         problems += _check_reservation(tier, values)
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         for mount in values.get(f"{tier}_mounts") or []:
             if not isinstance(mount, dict) or not {"source", "target"} <= set(mount) <= {"source", "target", "read_only"}:
                 problems.append(f"{tier}_mounts: {mount!r} is not understood; give source, target and perhaps read_only.")

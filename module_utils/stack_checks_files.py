@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.stack_certificates import CertificateError, pair
+from ansible.module_utils.stack_settings import tiers
 
 DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 
@@ -19,7 +20,7 @@ DUMP_SUFFIXES = (".sql", ".sql.gz", ".sql.bz2", ".sql.xz", ".sql.zst")
 def check_files(values: dict, project: Path) -> list[str]:
     """Check the files that settings name on the controller: sources, dumps, certificate and key."""
     problems = []
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         name = f"{tier}_source"
         if values.get(f"{tier}_image") or name not in values:
             continue

@@ -6,7 +6,7 @@ Each problem is one sentence that names the setting and says what to do.
 from __future__ import annotations
 
 from ansible.module_utils.stack_compose import engine_problem
-from ansible.module_utils.stack_settings import memory_needed, parse_size, parse_version
+from ansible.module_utils.stack_settings import memory_needed, parse_size, parse_version, tiers
 
 # Share of the host's memory that containers may reserve; the rest is for the engine and the host.
 MEMORY_SHARE = 0.9
@@ -56,7 +56,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
     limit = int(host["memory"] * MEMORY_SHARE)
     needed = memory_needed(values)
     if needed > limit:
-        tier = max(("fe", "be"), key=lambda t: values[f"{t}_replicas"] * parse_size(values[f"{t}_memory_reservation"]))
+        tier = max(tiers(values), key=lambda t: values[f"{t}_replicas"] * parse_size(values[f"{t}_memory_reservation"]))
         problems.append(
             f"{tier}_replicas: the containers reserve {needed / 2**30:.1f} GiB of memory in total and the host can give"
             f" {limit / 2**30:.1f} GiB; lower {tier}_replicas, or {tier}_memory_reservation if a replica needs less."
@@ -132,7 +132,7 @@ def check_mounts(values: dict, host: dict) -> list[str]:
         # In development it is made, as the user.
         elif not develops:
             problems.append(f"{name}: the source {source} does not exist on the host; create it first.")
-    for tier in ("fe", "be") if develops and host["mapping"] == "rootless" else ():
+    for tier in tiers(values) if develops and host["mapping"] == "rootless" else ():
         names = {str(capability).upper().removeprefix("CAP_") for capability in values[f"{tier}_capabilities"]}
         if names & {"SETUID", "SETGID"}:
             problems.append(

@@ -21,8 +21,6 @@ from pathlib import Path
 from ansible.module_utils import stack_lock, stack_run
 from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, ask, read_servers
 
-# Of each tier, the network on which the load balancer reaches it.
-NETWORKS = {"fe": "frontend", "be": "backend"}
 # Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
 FORCED = 0x01
 # Seconds that the others have to pass a check before the replica of the session goes.
@@ -65,7 +63,10 @@ class Session:
         """Return where the load balancer reaches the replica; empty while it does not run."""
         command = ["docker", "container", "inspect", "--format", "{{json .NetworkSettings.Networks}}", self.container]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        network = f"{self.stack['name']}_{NETWORKS[self.tier]}"
+        services = self.stack["services"]
+        # On which its load balancer reaches it.
+        (shared,) = set(services[self.tier]["networks"]) & set(services[f"{self.tier}-lb"]["networks"])
+        network = f"{self.stack['name']}_{shared}"
         return json.loads(done.stdout)[network]["IPAddress"] if done.returncode == 0 else ""
 
     def take_over(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -13,6 +14,11 @@ SECRET_BYTES = 24
 def new_secret() -> str:
     """Return a new secret, of letters, digits, - and _."""
     return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def digest(text: str, *others: str) -> str:
+    """Return 16 hex digits that change with the texts."""
+    return hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
 
 
 def replace(path: Path, content: str | bytes, mode: int, owner: tuple[int, int] | None = None) -> None:

@@ -35,8 +35,7 @@ RUNTIME = (
 )
 # Folders in which all is the project's: sockets, caches, compiled programs.
 WHOLE = (
-    "fe-lb/run",
-    "be-lb/run",
+    "*-lb/run",
     "backup/cache",
     # Of a run that was killed; there are secrets in it.
     ".staged-*",

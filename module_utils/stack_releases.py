@@ -1,4 +1,4 @@
-"""Releases: what front end and back end were, so that they can be that again."""
+"""Releases: what the tiers were, so that they can be that again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 
 FOLDER = "releases"
 INDEX = "index.json"
-SERVICES = ("fe", "be")
+
+
+def tiers(text: str) -> list[str]:
+    """Return the tiers of a rendered Compose file: what has a load balancer of its own."""
+    return re.findall(r"^  (\S+)-lb:$", text, re.MULTILINE)
 
 
 def section(text: str, service: str) -> str:
@@ -26,14 +30,15 @@ def replicas(text: str, service: str) -> int:
 
 
 def digest(text: str) -> str:
-    """Return what tells one release from another; how many containers there are is not part of it."""
-    parts = [re.sub(r'"replicas": \d+', "", section(text, service)).strip() for service in SERVICES]
+    """Return what tells one release from another; how many containers there are, and a Swarm, are not part of it."""
+    other = re.compile(r'"replicas": \d+|^    x-.*\n', re.MULTILINE)
+    parts = [other.sub("", section(text, service)).strip() for service in tiers(text)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def splice(current: str, release: str) -> str:
-    """Return a Compose file with the front end and back end of a release, as many of them as now, and all else as now."""
-    for service in SERVICES:
+    """Return a Compose file with the tiers of a release, as many replicas of them as now, and all else as now."""
+    for service in tiers(release):
         number = replicas(current, service)
         wanted = re.sub(r'"replicas": \d+', f'"replicas": {number}', section(release, service))
         current = current.replace(section(current, service), wanted)

@@ -272,15 +272,17 @@ def monitoring_ports(values: dict) -> list[str]:
     return [name for name in MONITORING_PORTS if values.get("monitoring_grafana") or name != "monitoring_grafana_port"]
 
 
-# The service that publishes what a setting says.
-PUBLISHERS = {
-    "http_port": "fe-lb",
-    "https_port": "fe-lb",
-    "database_port": "db-proxy",
-    "monitoring_console_port": "console",
-    "monitoring_prometheus_port": "prometheus",
-    "monitoring_grafana_port": "grafana",
-}
+def publishers(project: Path) -> dict[str, str]:
+    """Return the service that publishes each port that a setting names, from the template."""
+    template = (project / "docker-compose.yml.j2").read_text(encoding="utf-8")
+    services = [part.partition(":") for part in re.split(r"^  (?=[a-z])", template, flags=re.MULTILINE)]
+    return {setting: name for name, _, text in services for setting in re.findall(r'published: "\{\{ (\w+)', text)}
+
+
+def tiers(values: dict) -> list[str]:
+    """Return the names of the tiers: what has replicas, and a load balancer of its own."""
+    names = [name.removesuffix("_replicas") for name in values if name.endswith("_replicas")]
+    return [name for name in names if f"{name}_lb_replicas" in values]
 
 
 def published_ports(values: dict) -> list[tuple[str, str, str]]:
@@ -295,7 +297,7 @@ def published_ports(values: dict) -> list[tuple[str, str, str]]:
 def mounts(values: dict) -> list[dict]:
     """Return what is mounted from the host: the ``setting`` that says so, ``source`` and ``target``."""
     found = []
-    for tier in ("fe", "be"):
+    for tier in tiers(values):
         if values["app_mode"] == "development" and not values[f"{tier}_image"] and values[f"{tier}_source_target"]:
             code = {"source": values[f"{tier}_source"], "target": values[f"{tier}_source_target"]}
             found.append({"setting": f"{tier}_source", **code})
@@ -312,14 +314,13 @@ def mount_source(source: Any, project: str) -> str:
 def balancers(values: dict) -> dict[str, int]:
     """Return how many of each load balancer there are."""
     usual = 2 if values["stack_engine"] == "swarm" else 1
-    return {name: values[f"{name.replace('-', '_')}_replicas"] or usual for name in ("fe-lb", "be-lb")}
+    return {f"{tier}-lb": values[f"{tier}_lb_replicas"] or usual for tier in tiers(values)}
 
 
 def memory_needed(values: dict) -> int:
     """Return the bytes of memory that all containers reserve."""
     return (
-        values["fe_replicas"] * parse_size(values["fe_memory_reservation"])
-        + values["be_replicas"] * parse_size(values["be_memory_reservation"])
+        sum(values[f"{tier}_replicas"] * parse_size(values[f"{tier}_memory_reservation"]) for tier in tiers(values))
         + sum(balancers(values).values()) * parse_size(values["lb_memory_reservation"])
         + parse_size(values["database_memory_reservation"])
         + (parse_size(values["monitoring_memory_reservation"]) if values["monitoring_enabled"] else 0)

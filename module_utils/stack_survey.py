@@ -244,7 +244,7 @@ def read_folder(parameters: dict, stack_dir: Path) -> dict:
         "secrets_complete": all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS),
         "certificate": certificates_only(read_text(certificate)) if Path(f"{certificate}.key").exists() else "",
         "load_balancers": {
-            f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb" / "run" / "master.sock", tier) for tier in ("fe", "be")
+            f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb/run/master.sock", tier) for tier in parameters["tiers"]
         },
         "folder_problems": [text for text in problems if text],
         "record": read_record(stack_dir),
@@ -283,7 +283,7 @@ def read_tree(root: Path) -> dict[str, dict]:
     # Dumps can be large and are not compared; sockets are HAProxy's, the cache is restic's, with folders of its own.
     for folder, folders, files in os.walk(root):
         base = Path(folder).relative_to(root)
-        if str(base) in ("db/dumps", "fe-lb/run", "be-lb/run", "backup/cache"):
+        if str(base) in ("db/dumps", "backup/cache") or base.match("*-lb/run"):
             folders.clear()
             files = []
         for name in [*folders, *files]:

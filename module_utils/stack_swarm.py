@@ -1,9 +1,10 @@
 """The stack of one host as a stack of Docker Swarm: pure functions of what the template has rendered.
 
-The template stays the one page that shows the architecture; what differs in a Swarm follows from it by rule. A service
-listens on a name that one of its networks alone knows (``frontend.fe``). A Swarm tells such a name only once the container
-is healthy, and then for all replicas together, so here the container finds its address by the range of the network
-(``files/task.sh``), and the name in what the service is told becomes a mark for that address.
+The template stays the one page that shows the architecture; what differs in a Swarm follows from it by rule, and from what
+each service says of itself under ``x-swarm``. A service listens on a name that one of its networks alone knows
+(``frontend.fe``). A Swarm tells such a name only once the container is healthy, and then for all replicas together, so here
+the container finds its address by the range of the network (``files/task.sh``), and the name in what the service is told
+becomes a mark for that address.
 """
 
 from __future__ import annotations
@@ -27,16 +28,9 @@ OUTSIDE = "OUTSIDE"
 # A Swarm takes no larger object (swarmkit, api/validation: 1000 KiB for configs, 500 KiB for secrets).
 LARGEST = {"configs": 1000 * 1024, "secrets": 500 * 1024}
 NAME_LENGTH = 64
-# The user of the image haproxy.
-HAPROXY = 99
-# Services whose replicas a change replaces without downtime: new ones first, and each waits before it ends.
-DRAINED = ("fe", "be", "be-lb")
-# What such a replica cannot serve without, by the variable that tells it where that is.
-NEEDS = {"fe": "{BACKEND_URL}", "be": "tcp://{DATABASE_HOST}:{DATABASE_PORT}"}
-# One on every node.
-EVERYWHERE = ("docker-api", "container-exporter", "cadvisor")
-# They keep data or publish a port on loopback: always on the node with the label.
-MONITORING = ("prometheus", "console", "alertmanager", "grafana", "door", "door-of-node")
+# What a service of the Compose file says of itself for a Swarm.
+EXTENSION = "x-swarm"
+LOOPBACK = "127.0.0.1"
 # What a Swarm's services do not have, and what becomes of it.
 DROPPED = {
     "security_opt": "no-new-privileges and the profile of system calls (seccomp_profile) are the engine's own there:"
@@ -53,21 +47,70 @@ class SwarmError(ValueError):
 
 
 @dataclass
-class Wishes:
-    """What the settings say of the Swarm."""
+class Placement:
+    """What a service says under ``x-swarm``.
+
+    Args:
+        everywhere: one task runs on each node, and a change replaces all of them at once.
+        node: it runs on nodes with this label of the stack alone: ``database``, ``edge`` or ``monitoring``.
+        per_node: at most so many tasks on one node; 0: any number.
+        replicas: how many tasks, instead of ``deploy.replicas``.
+        batch: a change starts so many new tasks (number or share) before it ends as many old ones, which first go on serving
+            for a while. Empty: the old task ends before the new one starts.
+        drains: its program goes on serving for a while by itself before it ends.
+        failure: what becomes of a change that fails: ``rollback`` or ``pause``.
+        needs: an address that it cannot serve without, in which ``{NAME}`` is a variable of its environment.
+        port: port that has to listen before a task counts as healthy, where neither service nor image has a health check.
+        loopback: its ports are for loopback of its node, where ``console-proxy-of-node`` publishes them.
+        local: folders that it reads on its node, instead of copies as objects of the Swarm.
+        environment: variables that it has in a Swarm alone.
+        volumes: mounts that it has in a Swarm alone.
+        networks_left: networks that it is not on in a Swarm.
+    """
+
+    everywhere: bool = False
+    node: str = ""
+    per_node: int = 0
+    replicas: int = 0
+    batch: str = ""
+    drains: bool = False
+    failure: str = "rollback"
+    needs: str = ""
+    port: int = 0
+    loopback: bool = False
+    local: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    volumes: list[dict] = field(default_factory=list)
+    networks_left: list[str] = field(default_factory=list)
+
+
+def placement(service: dict) -> Placement:
+    """Return what a service says of itself for a Swarm."""
+    return Placement(**service.get(EXTENSION) or {})
+
+
+@dataclass
+class SwarmOptions:
+    """What the settings say of the Swarm, and what is known of its nodes and images.
+
+    Args:
+        stack: name of the stack.
+        directory: its folder on each manager.
+        subnets: address range of each network.
+        images: name in the registry of each image that the Compose file names.
+        starts: ``entrypoint`` and ``command`` of each such image, and whether it has a ``healthcheck``.
+        drain: seconds that a task goes on serving after it was told to end.
+        labels: label of nodes for each value of ``Placement.node``; empty: every node.
+        secrets: content of each secret and secret file.
+    """
 
     stack: str
     directory: str
     subnets: dict[str, str]
     images: dict[str, str]
-    drain: int
-    batches: dict[str, str]
     starts: dict[str, dict]
-    edge_label: str
-    database_label: str
-    monitoring_label: str
-    replicas: dict[str, int]
-    ports: dict[str, int]
+    drain: int
+    labels: dict[str, str]
     secrets: dict[str, str] = field(repr=False, default_factory=dict)
 
 
@@ -79,7 +122,7 @@ def variable(network: str) -> str:
 def aliases(name: str, service: dict, networks: dict[str, dict]) -> dict[str, str]:
     """Return the names that stand for the service's own addresses, and the variables of those addresses."""
     found = {}
-    outside = bool(service.get("ports")) and name not in MONITORING
+    outside = bool(service.get("ports")) and not placement(service).loopback
     for network, details in (service.get("networks") or {}).items():
         for alias in (details or {}).get("aliases", []):
             if alias == f"{alias.partition('.')[0]}.{name}":
@@ -120,22 +163,36 @@ def object_name(stack: str, path: str, content: str) -> str:
     return name[:NAME_LENGTH].rstrip(".-_")
 
 
-def needed(name: str, environment: dict[str, str]) -> str:
+def needed(address: str, environment: dict[str, str]) -> str:
     """Return host and port of what a replica cannot serve without, or nothing where its environment does not say it."""
     try:
-        address = urllib.parse.urlsplit(NEEDS.get(name, "").format(**environment))
-        port = address.port or {"http": 80, "https": 443}.get(address.scheme)
+        url = urllib.parse.urlsplit(address.format(**environment))
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme)
     except (KeyError, ValueError):
         return ""
-    return f"{address.hostname}:{port}" if address.hostname and port else ""
+    return f"{url.hostname}:{port}" if url.hostname and port else ""
+
+
+def pages(model: dict) -> list[dict]:
+    """Return the pages that are for loopback: ``name`` and ``port``, and by which ``address`` the stack knows each."""
+    found = []
+    for name, service in model["services"].items():
+        if not placement(service).loopback:
+            continue
+        known = [alias for details in service["networks"].values() for alias in (details or {}).get("aliases", [])]
+        found += [
+            {"name": name, "port": int(port["published"]), "address": f"{next(iter(known), name)}:{port['target']}"}
+            for port in service.get("ports") or []
+        ]
+    return found
 
 
 class Conversion:
     """Turns the model of one host into that of a Swarm."""
 
-    def __init__(self, model: dict, files: list[dict], wishes: Wishes) -> None:
+    def __init__(self, model: dict, files: list[dict], options: SwarmOptions) -> None:
         """Prepare to convert what the template has rendered; ``files`` are those beside it."""
-        self.model, self.files, self.wishes = model, {item["path"]: item for item in files}, wishes
+        self.model, self.files, self.options = model, {item["path"]: item for item in files}, options
         self.objects: dict[str, dict[str, dict]] = {"configs": {}, "secrets": {}}
         self.dropped: dict[str, list[str]] = {}
 
@@ -148,7 +205,7 @@ class Conversion:
         kind = "configs" if item.get("content") is not None else "secrets"
         held = item.get("content")
         if held is None:
-            held = item.get("secret_content") or self.wishes.secrets[item.get("secret") or item["path"]]
+            held = item.get("secret_content") or self.options.secrets[item.get("secret") or item["path"]]
         if len(held.encode()) > LARGEST[kind]:
             raise SwarmError(f"{item['path']}: a Swarm takes no file of {len(held.encode()) // 1024} KiB; make it smaller.")
         return kind, held
@@ -157,7 +214,7 @@ class Conversion:
         """Return the kind of object that a file becomes, and how a service refers to it."""
         item = self.files[path]
         kind, held = self.content(item)
-        name = object_name(self.wishes.stack, path, held)
+        name = object_name(self.options.stack, path, held)
         self.objects[kind][name] = {"name": name, "file": f"./{path}"}
         mode = int(item.get("mode") or ("0644" if kind == "configs" else "0400"), 8)
         owner, group = (str(item.get(key) or 0) for key in ("owner", "group"))
@@ -173,17 +230,9 @@ class Conversion:
             folder = source[2:]
             if not mount.get("read_only"):
                 yield "volumes", {"type": "tmpfs", "target": mount["target"]}
-            elif folder == "db/dumps":
-                # They can be large, and only the node of the database needs them.
-                yield (
-                    "volumes",
-                    {
-                        "type": "bind",
-                        "source": f"{self.wishes.directory}/{folder}",
-                        "target": mount["target"],
-                        "read_only": True,
-                    },
-                )
+            elif source in placement(service).local:
+                kept = {"source": f"{self.options.directory}/{folder}", "target": mount["target"], "read_only": True}
+                yield "volumes", {"type": "bind", **kept}
             else:
                 for path in sorted(path for path in self.files if path.startswith(f"{folder}/")):
                     yield self.object(path, f"{mount['target']}/{path[len(folder) + 1 :]}")
@@ -193,58 +242,52 @@ class Conversion:
             file = self.model["secrets"][secret["source"]]["file"][2:]
             yield self.object(file, secret["target"])
 
-    def start(self, name: str, service: dict, names: dict[str, str]) -> dict:
-        """Return entry point and command of a service that needs to know its addresses, or waits before it ends."""
-        drained = name in DRAINED
-        told = json.dumps([service.get(key) for key in ("command", "entrypoint", "environment", "volumes")])
-        needs = drained or any(alias in told for alias in names) or name in ("fe-lb", "be-lb")
-        if not needs or not (names or drained):
-            return {}
-        known = self.wishes.starts.get(name) or {"entrypoint": [], "command": []}
+    def start(self, service: dict, names: dict[str, str], known: dict) -> dict:
+        """Return entry point and command of a service that needs to know its addresses, or waits before it ends.
+
+        Args:
+            service: what the Compose file says of it.
+            names: its own names, with the variables of their addresses.
+            known: what its image starts.
+        """
+        batch = placement(service).batch
         entrypoint = service.get("entrypoint") or known["entrypoint"]
         # As the engine does it: another entry point leaves the image's command out.
         command = service.get("command") or ([] if service.get("entrypoint") else known["command"])
-        if "-S" in command and name in ("fe-lb", "be-lb"):
+        # Its configuration binds to its names.
+        balancer = command[:2] == ["haproxy", "-S"]
+        told = json.dumps([service.get(key) for key in ("command", "entrypoint", "environment", "volumes")])
+        if not batch and not any(balancer or name in told for name in names):
+            return {}
+        if balancer:
             # Nobody reloads it there: another configuration is another container.
-            place = command.index("-S")
-            command = command[:place] + command[place + 2 :]
-        how = f"drain={self.wishes.drain}" if drained else "exec"
+            command = [command[0], *command[3:]]
+        how = f"drain={self.options.drain}" if batch else "exec"
         return {
             "entrypoint": ["/bin/sh", TASK, how, *(replaced(entrypoint, names, "@{}@"))],
             "command": replaced(command, names, "@{}@"),
         }
 
-    def deploy(self, name: str, service: dict) -> dict:
+    def deploy(self, service: dict) -> dict:
         """Return how a Swarm runs a service: where, how many, and how it changes."""
-        wishes, found = self.wishes, dict(service.get("deploy") or {})
+        swarm, found = placement(service), dict(service.get("deploy") or {})
         found["endpoint_mode"] = "dnsrr"
         found["restart_policy"] = {"condition": "any", "delay": "1s"}
-        replicas = wishes.replicas.get(name, found.get("replicas", 1))
-        constraints = []
-        change: dict[str, Any] = {"order": "stop-first", "failure_action": "rollback", "monitor": "5s"}
-        if name in EVERYWHERE:
-            # All at once: nobody waits for them.
+        change: dict[str, Any] = {"order": "stop-first", "failure_action": swarm.failure, "monitor": "5s"}
+        if swarm.everywhere:
             change["parallelism"] = 0
             found["mode"] = "global"
             found.pop("replicas", None)
         else:
-            found["replicas"] = replicas
-        if name in DRAINED:
+            found["replicas"] = swarm.replicas or found.get("replicas", 1)
+        if swarm.batch:
             change["order"] = "start-first"
-            change["parallelism"] = batch_size(wishes.batches.get(name, "1"), replicas)
-        if name == "fe-lb":
-            # A port of a node is there once.
-            found["placement"] = {"max_replicas_per_node": 1}
-            if wishes.edge_label:
-                constraints.append(wishes.edge_label)
-        if name == "db":
-            constraints.append(wishes.database_label)
-            # An older server may not open what a newer one has written.
-            change["failure_action"] = "pause"
-        if name in MONITORING:
-            constraints.append(wishes.monitoring_label)
-        if constraints:
-            found.setdefault("placement", {})["constraints"] = [f"node.labels.{label} == true" for label in constraints]
+            change["parallelism"] = batch_size(swarm.batch, found["replicas"])
+        places: dict[str, Any] = {"max_replicas_per_node": swarm.per_node} if swarm.per_node else {}
+        if swarm.node and self.options.labels[swarm.node]:
+            places["constraints"] = [f"node.labels.{self.options.labels[swarm.node]} == true"]
+        if places:
+            found["placement"] = places
         found["update_config"] = change
         found["rollback_config"] = {key: value for key, value in change.items() if key in ("order", "parallelism")}
         return found
@@ -258,110 +301,72 @@ class Conversion:
     def ports(self, name: str, service: dict) -> list[dict]:
         """Return the ports that each node of a service publishes; a Swarm knows no address to publish on."""
         kept = []
-        for port in service.get("ports") or []:
-            address = port.get("host_ip")
-            if address == "127.0.0.1" and name in MONITORING:
-                # What leads there from loopback is the service door-of-node.
-                continue
-            if address not in (None, "0.0.0.0"):  # noqa: S104 (is it that?)
+        for port in [] if placement(service).loopback else service["ports"]:
+            if port.get("host_ip") not in (None, "0.0.0.0"):  # noqa: S104 (is it that?)
                 self.dropped.setdefault("bind_address", []).append(name)
             item = {key: value for key, value in port.items() if key != "host_ip"}
             kept.append({**item, "published": int(item["published"])})
         return kept
 
+    def healthcheck(self, service: dict, names: dict[str, str], known: dict) -> dict | None:
+        """Return the health check of a service that ``task.sh`` starts; the arguments are those of ``start``."""
+        check, port = service.get("healthcheck"), placement(service).port
+        if check and check["test"][0] == "CMD" and LOOPBACK not in str(check["test"]):
+            return {**check, "test": ["CMD", "/bin/sh", TASK, "exec", *replaced(check["test"][1:], names, "@{}@")]}
+        if check or not port or known.get("healthcheck"):
+            return check
+        # A change goes on when a new replica is healthy, so each has to have a check; whether it serves, the load balancer
+        # finds out.
+        test = ["CMD", "/bin/sh", TASK, f"listens={port}"]
+        return {"test": test, "interval": "15s", "timeout": "5s", "start_period": "60s", "start_interval": "1s"}
+
     def service(self, name: str, service: dict) -> dict:
         """Return a service as a Swarm has it."""
-        service = {key: value for key, value in service.items() if key not in ("restart",)}
+        swarm = placement(service)
+        service = {key: value for key, value in service.items() if key != "restart"}
+        service["networks"] = {key: value for key, value in service["networks"].items() if key not in swarm.networks_left}
+        service["volumes"] = [*(service.get("volumes") or []), *swarm.volumes]
+        service["environment"] = {**(service.get("environment") or {}), **swarm.environment}
         names = aliases(name, service, self.model["networks"])
         if groups := service.get("group_add"):
             service["user"] = f"{str(service['user']).partition(':')[0]}:{groups[0]}"
-        service |= self.start(name, service, names)
-        service["image"] = self.wishes.images.get(service["image"], service["image"])
-        environment = replaced(service.get("environment") or {}, names, "@{}@")
-        wrapped = TASK in (service.get("entrypoint") or [])
-        if wrapped:
-            subnets = self.wishes.subnets
+        known = self.options.starts.get(service["image"]) or {"entrypoint": [], "command": []}
+        start = self.start(service, names, known)
+        service |= start
+        service["image"] = self.options.images.get(service["image"], service["image"])
+        environment = replaced(service["environment"], names, "@{}@")
+        if start:
+            subnets = self.options.subnets
             environment["NETWORKS"] = " ".join(f"{variable(key)}={subnets[key]}" for key in service["networks"])
-            if needs := needed(name, environment):
+            if needs := needed(swarm.needs, environment):
                 environment["NEEDS"] = needs
-        if environment:
-            service["environment"] = environment
-        check = service.get("healthcheck")
-        if wrapped and check and check["test"][0] == "CMD" and "127.0.0.1" not in str(check["test"]):
-            test = ["CMD", "/bin/sh", TASK, "exec", *replaced(check["test"][1:], names, "@{}@")]
-            service["healthcheck"] = {**check, "test": test}
-        elif wrapped and not check and name in self.wishes.ports and not self.wishes.starts[name].get("healthcheck"):
-            # A change goes on when a new replica is healthy, so each has to have a check; whether it serves, the load
-            # balancer finds out.
-            test = ["CMD", "/bin/sh", TASK, f"listens={self.wishes.ports[name]}"]
-            service["healthcheck"] = {
-                "test": test,
-                "interval": "15s",
-                "timeout": "5s",
-                "start_period": "60s",
-                "start_interval": "1s",
-            }
+            service["healthcheck"] = self.healthcheck(service, names, known)
+        service["environment"] = environment
         parts: dict[str, list] = {"volumes": [], "configs": [], "secrets": []}
         for kind, item in self.mounts(service):
             parts[kind].append(item)
-        if wrapped:
+        if start:
             kind, item = self.object(TASK_FILE, TASK)
             parts[kind].append(item)
         self.drop(name, service)
-        service["deploy"] = self.deploy(name, service)
+        service["deploy"] = self.deploy(service)
         if "ports" in service:
             service["ports"] = self.ports(name, service)
-        if name in (*DRAINED, "fe-lb"):
-            # The edge waits by itself (grace of HAProxy), the others in front of their program.
-            service["stop_grace_period"] = f"{parse_duration(service['stop_grace_period']) + self.wishes.drain}s"
-        for key in ("tmpfs", *parts):
+        if swarm.batch or swarm.drains:
+            service["stop_grace_period"] = f"{parse_duration(service['stop_grace_period']) + self.options.drain}s"
+        for key in ("tmpfs", EXTENSION, *parts):
             service.pop(key, None)
         service |= parts
         return {key: value for key, value in service.items() if value not in ([], {}, None)}
 
-    def monitored(self) -> dict[str, dict]:
-        """Return the services of one host with what monitoring needs on several: a way to each engine, and to loopback."""
-        services = {name: dict(service) for name, service in self.model["services"].items()}
-        if "console" not in services:
-            return services
-        interface, exporter = services["docker-api"], services["container-exporter"]
-        shared = {"type": "volume", "source": "docker-api", "target": "/run/docker-api"}
-        interface["volumes"] = [*interface["volumes"], shared]
-        exporter["volumes"] = [*exporter["volumes"], {**shared, "read_only": True}]
-        address = {"NODE": "{{.Node.Hostname}}", "DOCKER_HOST": "unix:///run/docker-api/api.sock"}
-        exporter["environment"] = {**exporter["environment"], **address}
-        # It needs no network for that any more.
-        exporter["networks"] = {key: value for key, value in exporter["networks"].items() if key != "docker-api"}
-        common = {key: interface[key] for key in ("image", "user", "read_only", "cap_drop", "logging", "command", "deploy")}
-        ports = [p["published"] for name in MONITORING if name in services for p in services[name].get("ports") or []]
-        for door, networks in (("door", {"monitoring": None}), ("door-of-node", {"host": None})):
-            config = {"type": "bind", "source": f"./{door}", "target": "/usr/local/etc/haproxy", "read_only": True}
-            volume = {"type": "volume", "source": "door", "target": "/run/door"}
-            services[door] = {**common, "networks": networks, "volumes": [config, volume]}
-        probe = " && ".join(f"(: </dev/tcp/127.0.0.1/{port})" for port in ports)
-        services["door-of-node"]["healthcheck"] = {
-            "test": ["CMD", "bash", "-c", probe],
-            "interval": "15s",
-            "timeout": "3s",
-            "start_period": "30s",
-            "start_interval": "1s",
-        }
-        return services
-
     def result(self) -> dict:
         """Return the file for ``docker stack deploy``."""
-        services = {name: self.service(name, service) for name, service in self.monitored().items()}
+        services = {name: self.service(name, service) for name, service in self.model["services"].items()}
         networks = {
-            name: network if network.get("external") else {"external": True, "name": f"{self.wishes.stack}_{name}"}
+            name: network if network.get("external") else {"external": True, "name": f"{self.options.stack}_{name}"}
             for name, network in self.model["networks"].items()
         }
-        volumes = dict(self.model.get("volumes") or {})
-        if "door" in services:
-            # Sockets in memory that containers of one node share.
-            memory = {"type": "tmpfs", "device": "tmpfs", "o": f"size=1m,uid={HAPROXY},gid={HAPROXY},mode=0711"}
-            volumes |= {name: {"driver": "local", "driver_opts": memory} for name in ("docker-api", "door")}
-            networks["host"] = {"external": True, "name": "host"}
-        return {"services": services, "networks": networks, "volumes": volumes, **self.objects}
+        return {"services": services, "networks": networks, "volumes": self.model.get("volumes") or {}, **self.objects}
 
 
 def checks(argv: list[str], model: dict) -> list[str]:

@@ -47,6 +47,8 @@ class ActionModule(ActionBase):
         # In a Swarm the nodes publish, and it is not known beforehand which.
         published = [] if values["stack_engine"] == "swarm" else stack_settings.published_ports(values)
         repository = values["backup_repository"]
+        publishers = stack_settings.publishers(project)
+        arguments["tiers"] = stack_settings.tiers(values)
         arguments["asked"] = {
             "ports": [
                 {
@@ -54,7 +56,7 @@ class ActionModule(ActionBase):
                     "port": values[name],
                     "address": address,
                     "protocol": protocol,
-                    "service": stack_settings.PUBLISHERS[name],
+                    "service": publishers[name],
                 }
                 for name, address, protocol in published
             ],
@@ -69,7 +71,7 @@ class ActionModule(ActionBase):
             ],
             "tmpfs": [
                 {"setting": f"{tier}_tmpfs", "target": str(entry).partition(":")[0]}
-                for tier in ("fe", "be")
+                for tier in arguments["tiers"]
                 for entry in values[f"{tier}_tmpfs"]
             ],
         }

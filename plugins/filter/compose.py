@@ -50,34 +50,60 @@ def stack_mounts(mounts: list[dict[str, Any]], project: str, read_only: bool = T
     ]
 
 
-def development_service(
-    code: dict[str, str], start: dict[str, list[str]], command: list[str], developer: dict[str, Any]
+def application_service(
+    settings: dict[str, Any], start: dict[str, list[str]], developer: dict[str, Any], project: str
 ) -> dict[str, Any]:
-    """Return what a service has in development: user, groups, mounts, environment and what it starts.
+    """Return what Compose is told of the service of a tier, beside its image.
 
     Args:
-        code: ``source`` of the code, empty if there is none to mount, and its ``target`` in the image.
+        settings: ``source`` of the code, empty if none is built, and its ``source_target`` in the image; ``command`` and
+            ``user`` instead of the image's own; ``init``, ``read_only``, ``tmpfs``, ``capabilities`` and ``mounts``.
         start: ``entrypoint`` and ``command`` of its image.
-        command: the setting, instead of the image's own.
         developer: what the module ``stack_preflight`` found; empty if the service is not in development.
+        project: the checkout, where relative paths start.
+
+    Returns:
+        ``options`` of the service, ``volumes``, and variables that development adds to its ``environment``.
     """
-    if not developer:
-        return {"user": "", "groups": [], "mounts": [], "environment": {}, "entrypoint": [], "command": []}
-    entrypoint = start["entrypoint"]
-    if start["entrypoint"] + start["command"] and developer["umask"] != USUAL_UMASK:
-        entrypoint = ["/bin/sh", "-c", UMASK, developer["umask"], *start["entrypoint"]]
-        command = command or start["command"]
-    else:
-        entrypoint = []
-    return {
-        "user": developer["user"],
-        "groups": [str(group) for group in developer["groups"]],
-        "mounts": [{**code, "read_only": False}] if code["source"] and code["target"] else [],
+    user, entrypoint, command = settings["user"], [], settings["command"]
+    mounts, environment = settings["mounts"], {}
+    if developer:
+        user = developer["user"]
         # Nobody in the image has that number, so nobody has a home there.
-        "environment": {"APP_MODE": "development", "HOME": "/tmp"},  # noqa: S108 (in the container)
+        environment = {"APP_MODE": "development", "HOME": "/tmp"}  # noqa: S108 (in the container)
+        if settings["source"] and settings["source_target"]:
+            code = {"source": settings["source"], "target": settings["source_target"], "read_only": False}
+            mounts = [code, *mounts]
+        if start["entrypoint"] + start["command"] and developer["umask"] != USUAL_UMASK:
+            entrypoint = ["/bin/sh", "-c", UMASK, developer["umask"], *start["entrypoint"]]
+            command = command or start["command"]
+    options = {
+        "user": user,
+        "group_add": [str(group) for group in developer.get("groups", [])],
         "entrypoint": entrypoint,
         "command": command,
+        "init": settings["init"] and not is_init(start),
     }
+    return {
+        "options": {
+            **{key: value for key, value in options.items() if value},
+            "read_only": settings["read_only"],
+            "tmpfs": settings["tmpfs"],
+            "cap_add": settings["capabilities"],
+        },
+        "volumes": stack_mounts(mounts, project, not developer),
+        "environment": environment,
+    }
+
+
+def is_init(start: dict[str, Any]) -> bool:
+    """Tell whether an image starts an init that has to be process 1 (s6-overlay's /init, systemd).
+
+    Args:
+        start: ``entrypoint`` and ``command`` of the image.
+    """
+    program = next(iter([*start["entrypoint"], *start["command"]]), "")
+    return program in ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/usr/sbin/init")
 
 
 def containers_complete(rendered: str, host: dict[str, Any]) -> bool:
@@ -129,12 +155,12 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         """Return them."""
         return {
+            "application_service": application_service,
             "as_they_run": as_they_run,
             "compose_value": compose_value,
             "compose_environment": compose_environment,
             "within_host": within_host,
             "stack_mounts": stack_mounts,
-            "development_service": development_service,
             "containers_complete": containers_complete,
             "fewer_replicas": fewer_replicas,
         }

@@ -82,16 +82,17 @@ def images_missing(names: dict[str, dict], source: str, present: dict[str, dict]
     return sorted(missing, key=lambda item: (item["built"], item.get("application", False)))
 
 
-def image_starts(names: dict[str, dict], source: str, known: dict[str, dict]) -> dict[str, dict]:
-    """Return user, entry point and command of the images of front end and back end, empty where they are not known.
+def image_starts(names: dict[str, dict], source: str, known: dict[str, dict], tiers: list[str]) -> dict[str, dict]:
+    """Return user, entry point and command of the images of tiers, empty where they are not known.
 
     Args:
         names: what ``image_names`` returned.
         source: ``registry`` or ``debian``.
         known: images by their names.
+        tiers: names of the tiers.
     """
     unknown = {"user": "", "entrypoint": [], "command": []}
-    return {tier: known.get(names.get(tier, {}).get(source, ""), unknown) for tier in ("fe", "be")}
+    return {tier: known.get(names.get(tier, {}).get(source, ""), unknown) for tier in tiers}
 
 
 def registry_reference(reference: str, registry: str) -> str:
@@ -142,16 +143,6 @@ def build_context_digest(source: str, project: str, extra: Any = "") -> str:
     return content_digest.hexdigest()[:12]
 
 
-def is_init(start: dict[str, Any]) -> bool:
-    """Tell whether an image starts an init that has to be process 1 (s6-overlay's /init, systemd).
-
-    Args:
-        start: ``entrypoint`` and ``command`` of the image.
-    """
-    program = next(iter([*start["entrypoint"], *start["command"]]), "")
-    return program in ("/init", "/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/usr/sbin/init")
-
-
 class FilterModule:
     """The filters by the names that templates use."""
 
@@ -164,5 +155,4 @@ class FilterModule:
             "image_names": image_names,
             "image_starts": image_starts,
             "images_missing": images_missing,
-            "is_init": is_init,
         }

@@ -14,21 +14,21 @@ from ansible.module_utils.stack_files import new_secret
 from ansible.module_utils.stack_manager import node_address
 
 
-def swarm_stack(rendered: str, files: list[dict], checks: list[dict], wishes: dict[str, Any]) -> dict[str, Any]:
+def swarm_stack(rendered: str, files: list[dict], checks: list[dict], options: dict[str, Any]) -> dict[str, Any]:
     """Return the stack of one host as the stack of a Swarm.
 
     Args:
         rendered: the Compose file.
         files: those beside it, as the module ``config_tree`` takes them.
         checks: commands that check them.
-        wishes: what the settings say of the Swarm.
+        options: those of ``stack_swarm.SwarmOptions``.
 
     Returns:
         ``files`` with the stack file among them, ``checks`` of them, and ``losses``, a sentence for all that a Swarm lacks.
     """
     model = yaml_load(rendered.encode())
     own = stack_swarm.own_files(files, model)
-    conversion = stack_swarm.Conversion(model, own, stack_swarm.Wishes(**wishes))
+    conversion = stack_swarm.Conversion(model, own, stack_swarm.SwarmOptions(**options))
     try:
         result = conversion.result()
     except stack_swarm.SwarmError as error:
@@ -46,6 +46,11 @@ def swarm_stack(rendered: str, files: list[dict], checks: list[dict], wishes: di
         "checks": [config, *({**check, "argv": stack_swarm.checks(check["argv"], model)} for check in checks)],
         "losses": stack_swarm.losses(conversion.dropped),
     }
+
+
+def swarm_pages(rendered: str) -> list[dict[str, Any]]:
+    """Return the pages of a rendered Compose file for loopback: ``name``, ``port``, and ``address`` in the stack."""
+    return stack_swarm.pages(yaml_load(rendered.encode()))
 
 
 def swarm_object(content: str, stack: str, path: str) -> str:
@@ -102,5 +107,6 @@ class FilterModule:
             "registry_account": registry_account,
             "swarm_address": node_address,
             "swarm_object": swarm_object,
+            "swarm_pages": swarm_pages,
             "swarm_stack": swarm_stack,
         }

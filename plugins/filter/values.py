@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from ansible.module_utils.stack_failure import seconds
+from ansible.module_utils.stack_files import digest
 from ansible.module_utils.stack_settings import (
     as_text,
     milliseconds,
@@ -13,11 +13,6 @@ from ansible.module_utils.stack_settings import (
     parse_size,
     with_defaults,
 )
-
-
-def digest(text: str, *others: str) -> str:
-    """Return 16 hex digits that change with the texts."""
-    return hashlib.sha256("\0".join((text, *others)).encode()).hexdigest()[:16]
 
 
 class FilterModule:

@@ -237,31 +237,46 @@ def test_networks_with_another_definition_are_found():
 
 ME = {"uid": 1234, "gid": 100, "user": "1234:100", "groups": [27, 44], "umask": "0022"}
 START = {"entrypoint": ["/entry"], "command": ["serve", "--port=$PORT"]}
-CODE = {"source": "data/fe", "target": "/srv"}
+CODE = {"source": "data/fe", "source_target": "/srv"}
+
+
+def application(developer, start=START, **settings):
+    """Return what Compose is told of a tier of whose settings some differ from the defaults."""
+    none = {"command": [], "tmpfs": [], "capabilities": [], "mounts": [], "user": ""}
+    usual = {**CODE, **none, "init": True, "read_only": True}
+    return compose_filters.application_service({**usual, **settings}, start, developer, "/checkout")
 
 
 def test_service_in_production_is_what_its_image_says():
-    assert not any(compose_filters.development_service(CODE, START, [], {}).values())
+    found = application({}, init=False)
+    assert found == {
+        "options": {"read_only": True, "tmpfs": [], "cap_add": []},
+        "volumes": [],
+        "environment": {},
+    }
+    (mount,) = application({}, mounts=[{"source": "data", "target": "/data"}])["volumes"]
+    assert (mount["source"], mount["read_only"]) == ("/checkout/data", True)
 
 
 def test_service_in_development_runs_as_the_developer_with_the_code():
-    found = compose_filters.development_service(CODE, START, [], ME)
-    assert (found["user"], found["groups"]) == ("1234:100", ["27", "44"])
-    assert found["mounts"] == [{"source": "data/fe", "target": "/srv", "read_only": False}]
+    found = application(ME, user="1:1")
+    assert (found["options"]["user"], found["options"]["group_add"]) == ("1234:100", ["27", "44"])
+    (mount,) = found["volumes"]
+    assert (mount["source"], mount["target"], mount["read_only"]) == ("/checkout/data/fe", "/srv", False)
     assert found["environment"]["APP_MODE"] == "development"
     # The usual umask needs nobody who sets it.
-    assert (found["entrypoint"], found["command"]) == ([], [])
-    assert compose_filters.development_service({**CODE, "source": ""}, START, [], ME)["mounts"] == []
+    assert not {"entrypoint", "command"} & set(found["options"])
+    assert application(ME, source="")["volumes"] == []
 
 
 def test_umask_is_set_before_what_the_image_starts():
-    found = compose_filters.development_service(CODE, START, [], {**ME, "umask": "0077"})
+    strict = {**ME, "umask": "0077"}
+    found = application(strict)["options"]
     script = ["/bin/sh", "-c", 'umask "$0"; exec "$@"', "0077"]
     assert (found["entrypoint"], found["command"]) == ([*script, "/entry"], START["command"])
-    assert compose_filters.development_service(CODE, START, ["other"], {**ME, "umask": "0077"})["command"] == ["other"]
+    assert application(strict, command=["other"])["options"]["command"] == ["other"]
     # Of an image that is not there yet nothing is known.
-    unknown = {"entrypoint": [], "command": []}
-    assert compose_filters.development_service(CODE, unknown, [], {**ME, "umask": "0077"})["entrypoint"] == []
+    assert "entrypoint" not in application(strict, {"entrypoint": [], "command": []})["options"]
 
 
 def test_program_is_written_as_it_stands_in_the_checkout(tmp_path):
@@ -276,7 +291,7 @@ def test_images_of_both_tiers_say_what_they_start(source, user):
     known = {
         name: {"user": user, "entrypoint": [], "command": ["a"]} for name, user in (("fe:1", "1"), ("fe:1-debian", "2"))
     }
-    found = images_filters.image_starts(names, source, known)
+    found = images_filters.image_starts(names, source, known, ["fe", "be"])
     assert found["fe"]["user"] == user
     # One that is not there yet, or is not wanted.
     assert found["be"] == {"user": "", "entrypoint": [], "command": []}

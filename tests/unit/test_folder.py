@@ -392,6 +392,7 @@ def test_removal_ends_where_the_engine_does_not_answer(tmp_path, engine, questio
 def examine(tmp_path, **more):
     """Return what the preflight finds on a host with the fake engine."""
     rest = {"docker_socket": "", "development": False, "ports": [], "mounts": [], "tmpfs": [], "images": ["a:1"]}
+    rest["tiers"] = []
     rest |= {"project_dir": str(PROJECT), "stack_engine": "compose", "stack_name": "web", "backup_repository": ""}
     rest["networks"] = []
     rest["names"] = [*stack_settings.networks_of(PROJECT), *stack_settings.volumes_of(PROJECT)]

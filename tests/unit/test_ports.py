@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from pathlib import Path
 
 import pytest
 import stack_ports
@@ -9,6 +10,7 @@ import stack_settings
 from stack_compose import read_ports, read_published
 from stack_ports import port_problem
 
+CHECKOUT = Path(__file__).parents[2]
 PROJECT = "web"
 
 
@@ -162,6 +164,8 @@ def test_rootless_engine_is_asked_for_no_port_that_it_may_not_have(monkeypatch, 
 
 
 def test_every_setting_that_publishes_has_a_container():
-    values = dict.fromkeys(stack_settings.PUBLISHERS, 1) | {"bind_address": "127.0.0.1", "http3_enabled": True}
+    publishers = stack_settings.publishers(CHECKOUT)
+    values = dict.fromkeys(publishers, 1) | {"bind_address": "127.0.0.1", "http3_enabled": True}
     values |= {"monitoring_enabled": True, "monitoring_grafana": True}
-    assert {name for name, _, _ in stack_settings.published_ports(values)} == set(stack_settings.PUBLISHERS)
+    assert {name for name, _, _ in stack_settings.published_ports(values)} == set(publishers)
+    assert publishers["http_port"] == "fe-lb"

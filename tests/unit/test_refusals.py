@@ -994,9 +994,9 @@ def test_mode_of_a_stack_is_known(look, tmp_path, state, compose, mode):
 def test_development_is_told_by_the_environment_of_both_tiers():
     """That is what a stack of an earlier version is known by."""
     developer = {"user": "1:1", "groups": [], "umask": "0022"}
-    service = compose_filters.development_service(
-        {"source": "", "target": ""}, {"entrypoint": [], "command": []}, [], developer
-    )
+    settings = {"source": "", "command": [], "init": True, "read_only": True, "tmpfs": [], "capabilities": [], "mounts": []}
+    start = {"entrypoint": [], "command": []}
+    service = compose_filters.application_service({**settings, "user": ""}, start, developer, "")
     text = compose_filters.compose_environment(service["environment"])
     assert stack_survey.rendered_mode({}, text) == "development"
 

@@ -30,8 +30,8 @@ exit ${CODE:-0}
 SERVICES = {
     "fe-lb": {"image": "haproxy:1"},
     "fe": {"environment": {"APP_MODE": "development"}},
-    "be-lb": {},
-    "be": {"environment": {"APP_MODE": "development"}},
+    "be-lb": {"networks": {"middle": None, "backend": None}},
+    "be": {"environment": {"APP_MODE": "development"}, "networks": {"backend": None, "data": None}},
     "db": {},
 }
 HEADER = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n"

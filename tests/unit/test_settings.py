@@ -31,7 +31,7 @@ def test_capacity_fits_into_slots_and_payload(slots, payload, name):
 @given(st.integers(1, 4000), st.integers(512, 65535))
 def test_one_more_than_the_capacity_is_refused(slots, payload):
     capacity = settings.replica_capacity(slots, payload, "fe")
-    values = {"fe_replicas": capacity + 1, "lb_slots": slots, "lb_dns_payload": payload}
+    values = {"fe_replicas": capacity + 1, "fe_lb_replicas": 0, "lb_slots": slots, "lb_dns_payload": payload}
     assert checks.check_replicas(values)
     if capacity:
         values["fe_replicas"] = capacity
@@ -120,7 +120,8 @@ def test_path_that_cannot_be_used_is_refused_with_its_reason(tmp_path, name, pat
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
     value = [path] if name == "database_dumps" else path
-    (problem,) = stack_checks_files.check_files({name: value}, tmp_path)
+    tiers = dict.fromkeys(("fe_replicas", "fe_lb_replicas", "be_replicas", "be_lb_replicas"), 1)
+    (problem,) = stack_checks_files.check_files({**tiers, name: value}, tmp_path)
     assert problem.startswith(f"{name}: the ")
     assert f"{path} {why}; correct the path or" in problem
 

@@ -15,30 +15,28 @@ import pytest
 import stack_manager
 import stack_rollout
 import stack_swarm
-from stack_swarm import Conversion, SwarmError, Wishes
+from stack_swarm import Conversion, SwarmError, SwarmOptions
 
 PROJECT = Path(__file__).parents[2]
 TASK = PROJECT / "roles/swarm/files/task.sh"
 SUBNETS = {"edge": "10.0.1.0/24", "frontend": "10.0.2.0/24", "middle": "10.0.3.0/24", "monitoring": "10.0.4.0/24"}
 
 
-def wishes(**others):
+def options(**others):
     values = {
         "stack": "shop",
         "directory": "/srv/shop",
         "subnets": SUBNETS,
         "images": {"haproxy:1": "registry:5000/haproxy:1@sha256:1", "fe:1": "registry:5000/fe:1@sha256:2"},
         "drain": 5,
-        "batches": {"fe": "25%", "be": "2"},
-        "starts": {"fe": {"entrypoint": ["tini"], "command": ["serve"]}, "fe-lb": {"entrypoint": ["entry"], "command": []}},
-        "edge_label": "",
-        "database_label": "webstack.database.shop",
-        "monitoring_label": "webstack.monitoring.shop",
-        "replicas": {"fe-lb": 2},
-        "ports": {"fe": 8000},
+        "starts": {
+            "fe:1": {"entrypoint": ["tini"], "command": ["serve"]},
+            "haproxy:1": {"entrypoint": ["entry"], "command": []},
+        },
+        "labels": {"edge": "", "database": "webstack.database.shop", "monitoring": "webstack.monitoring.shop"},
         "secrets": {"password": "secret", "fe-lb/config/tls/site.pem.key": "key"},
     }
-    return Wishes(**{**values, **others})
+    return SwarmOptions(**{**values, **others})
 
 
 FILES = [
@@ -62,6 +60,7 @@ def model():
     return {
         "services": {
             "fe-lb": {
+                "x-swarm": {"node": "edge", "per_node": 1, "replicas": 2, "drains": True},
                 "image": "haproxy:1",
                 "user": "99:99",
                 "command": ["haproxy", "-S", "/run/haproxy/master.sock", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
@@ -79,6 +78,7 @@ def model():
                 "deploy": {"resources": {"limits": {"memory": "1G"}}},
             },
             "fe": {
+                "x-swarm": {"batch": "25%", "port": 8000, "needs": "{BACKEND_URL}"},
                 "image": "fe:1",
                 "tmpfs": ["/tmp:size=1m"],  # noqa: S108 (in a container)
                 "environment": {"LISTEN_NAME": "frontend.fe", "BACKEND_URL": "http://be-lb:80"},
@@ -89,6 +89,7 @@ def model():
                 "deploy": {"replicas": 6},
             },
             "db": {
+                "x-swarm": {"node": "database", "failure": "pause", "local": ["./db/dumps"]},
                 "image": "mysql:1",
                 "networks": {"frontend": {"aliases": ["db-old"]}},
                 "volumes": [
@@ -110,7 +111,7 @@ def model():
 
 
 def converted(**others):
-    wanted = wishes(subnets={**SUBNETS, "metrics": "10.0.5.0/24"}, **others)
+    wanted = options(subnets={**SUBNETS, "metrics": "10.0.5.0/24"}, **others)
     conversion = Conversion(model(), stack_swarm.own_files(FILES, model()), wanted)
     return conversion.result(), conversion
 
@@ -134,7 +135,7 @@ def test_files_become_objects_whose_names_change_with_their_content():
 def test_a_file_that_a_swarm_does_not_take_is_named():
     files = [{**FILES[0], "content": "x" * 1100 * 1024}, *FILES[1:]]
     with pytest.raises(SwarmError, match=r"fe-lb/config/haproxy\.cfg: a Swarm takes no file of 1100 KiB"):
-        Conversion(model(), files, wishes(subnets={**SUBNETS, "metrics": "10.0.5.0/24"})).result()
+        Conversion(model(), files, options(subnets={**SUBNETS, "metrics": "10.0.5.0/24"})).result()
 
 
 def test_names_are_no_longer_than_a_swarm_takes():
@@ -168,8 +169,8 @@ def test_checks_of_configurations_know_the_variables():
 def test_replicas_without_a_check_get_one():
     result, _ = converted()
     assert result["services"]["fe"]["healthcheck"]["test"] == ["CMD", "/bin/sh", "/webstack/task.sh", "listens=8000"]
-    own = {"fe": {"entrypoint": [], "command": ["serve"], "healthcheck": True}}
-    assert "healthcheck" not in converted(starts={**wishes().starts, **own})[0]["services"]["fe"]
+    own = {"fe:1": {"entrypoint": [], "command": ["serve"], "healthcheck": True}}
+    assert "healthcheck" not in converted(starts={**options().starts, **own})[0]["services"]["fe"]
 
 
 def test_what_containers_write_lies_in_memory_and_other_mounts_stay():
@@ -197,7 +198,8 @@ def test_services_change_and_are_placed_as_their_part_demands():
     assert deploy["fe-lb"]["update_config"]["order"] == "stop-first"
     assert deploy["db"]["placement"]["constraints"] == ["node.labels.webstack.database.shop == true"]
     assert deploy["db"]["update_config"]["failure_action"] == "pause"
-    edge = converted(edge_label="webstack.edge.shop")[0]["services"]["fe-lb"]["deploy"]["placement"]
+    labels = {**options().labels, "edge": "webstack.edge.shop"}
+    edge = converted(labels=labels)[0]["services"]["fe-lb"]["deploy"]["placement"]
     assert edge["constraints"] == ["node.labels.webstack.edge.shop == true"]
 
 
@@ -384,18 +386,18 @@ def test_command_goes_on_serving_before_it_is_told_to_end():
 
 
 @pytest.mark.parametrize(
-    ("name", "environment", "wanted"),
+    ("address", "environment", "wanted"),
     [
-        ("be", {"DATABASE_HOST": "db", "DATABASE_PORT": 3306}, "db:3306"),
-        ("fe", {"BACKEND_URL": "http://be-lb"}, "be-lb:80"),
-        ("fe", {"BACKEND_URL": "http://be-lb:8080/api"}, "be-lb:8080"),
-        ("fe", {"BACKEND_URL": "be-lb"}, ""),
-        ("fe", {}, ""),
-        ("be-lb", {}, ""),
+        ("tcp://{DATABASE_HOST}:{DATABASE_PORT}", {"DATABASE_HOST": "db", "DATABASE_PORT": 3306}, "db:3306"),
+        ("{BACKEND_URL}", {"BACKEND_URL": "http://be-lb"}, "be-lb:80"),
+        ("{BACKEND_URL}", {"BACKEND_URL": "http://be-lb:8080/api"}, "be-lb:8080"),
+        ("{BACKEND_URL}", {"BACKEND_URL": "be-lb"}, ""),
+        ("{BACKEND_URL}", {}, ""),
+        ("", {}, ""),
     ],
 )
-def test_what_a_replica_needs_follows_from_its_environment(name, environment, wanted):
-    assert stack_swarm.needed(name, environment) == wanted
+def test_what_a_replica_needs_follows_from_its_environment(address, environment, wanted):
+    assert stack_swarm.needed(address, environment) == wanted
 
 
 def test_a_command_starts_once_it_can_reach_what_it_needs():

@@ -111,11 +111,11 @@ def test_source_target_says_where_the_code_is_mounted(role, setting, name):
         "_preflight_result": {**HOST, "developer": developer},
         "_images_resolved": {"starts": {"fe": start, "be": start}},
     }
-    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"_{role}_volumes"]
+    fact = task(role, "main.yml", name)["ansible.builtin.set_fact"][f"_{role}_service"]
     source = setting.removesuffix("_target")
-    (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})
+    (mount,) = render(fact, role, **facts, **{source: "/code", setting: "/app"})["volumes"]
     assert (mount["source"], mount["target"], mount["read_only"]) == ("/code", "/app", False)
-    assert render(fact, role, **facts, **{setting: ""}) == []
+    assert render(fact, role, **facts, **{setting: ""})["volumes"] == []
 
 
 def test_stack_wait_timeout_bounds_each_wait_and_image_build_cache_the_cache():
@@ -289,12 +289,10 @@ def test_swarm_forgets_a_folder_of_any_name(tmp_path, folder, home):
 )
 @pytest.mark.parametrize(("role", "tier"), [("frontend", "fe"), ("backend", "be")])
 def test_init_is_process_1_unless_the_image_brings_one(role, tier, wanted, entrypoint, command, init):
-    page = (PROJECT / "docker-compose.yml.j2").read_text(encoding="utf-8")
-    (part,) = re.findall(rf"{{% if {tier}_init.*?endif %}}\n", page, re.DOTALL)
+    fact = load(f"roles/{role}/vars/main.yml")[f"__{role}_service"]
     start = {"user": "", "entrypoint": entrypoint, "command": command}
     facts = {f"{tier}_init": wanted, "_images_resolved": {"starts": {tier: start}}}
-    rendered = render(trust_as_template(part), role, **facts)
-    assert (yaml.safe_load(rendered or "") == {"init": True}) == init
+    assert render(fact, role, **facts)["options"].get("init", False) == init
 
 
 def proxy_page(**settings):
@@ -343,3 +341,14 @@ def test_debug_port_is_a_port_or_none():
         assert f"{name}: '0.0.0.0:5678' is not a whole number" in " ".join(problems)
     swarm = stack_checks_services.check_engine({**values, "stack_engine": "swarm", "database_port": 3306})
     assert any(problem.startswith("database_port: a Swarm publishes") for problem in swarm)
+
+
+@pytest.mark.parametrize(("replicas", "hosts", "good"), [("3", 2, False), ("3", 3, True), (0, 2, True), (0, 1, False)])
+def test_edge_load_balancers_need_as_many_hosts(replicas, hosts, good):
+    (check,) = [
+        item
+        for item in task("swarm", "places.yml", "Check where the parts shall be")["loop"]
+        if item["problem"].startswith("fe_lb_replicas")
+    ]
+    facts = {"fe_lb_replicas": replicas, "stack_engine": "swarm", "__swarm_edges": ["host"] * hosts}
+    assert render(check["good"], "swarm", **facts) is good

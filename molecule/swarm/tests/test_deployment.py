@@ -81,7 +81,7 @@ def test_edge_publishes_on_its_own_nodes_alone(swarm):
     assert {(port["PublishedPort"], port["PublishMode"]) for port in ports} == {(8080, "host"), (8443, "host")}
     others = [item["Spec"]["Name"] for item in swarm.details() if item["Spec"]["Name"] != f"{swarm.name}_fe-lb"]
     published = {item["Spec"]["Name"] for item in swarm.details() if item["Endpoint"]["Spec"].get("Ports")}
-    assert not published & {name for name in others if not name.endswith("_door-of-node")}
+    assert not published & {name for name in others if not name.endswith("_console-proxy-of-node")}
 
 
 def test_containers_have_the_least_rights(swarm):
