@@ -444,7 +444,10 @@ def look(monkeypatch, tmp_path):
         client.write_text(CLIENT.format(info=info, compose=f"echo {compose}" if compose else "exit 1", more=more))
         client.chmod(0o755)
         given = {"project_dir": str(PROJECT), "stack_name": "shop", "stack_dir": str(tmp_path / "shop")}
-        given |= {"docker_socket": str(tmp_path / "socket"), **parameters}
+        asked = {"docker_socket": str(tmp_path / "socket"), "backup_repository": "", "development": False}
+        asked |= {"names": [], "ports": [], "mounts": [], "tmpfs": []}
+        given["asked"] = {name: parameters.pop(name, value) for name, value in asked.items()}
+        given |= parameters
         results = []
 
         def module(argument_spec, **_):
