@@ -16,7 +16,8 @@ options:
     description: Tiers with C(name) and the C(socket) of the load balancer before each, in the order of the sketch.
     type: list
     elements: dict
-    required: true
+    default: []
+  swarm: {type: bool, default: false, description: Ask a manager for the nodes and services of a Swarm instead.}
 attributes:
   check_mode: {support: full, description: Changes nothing in any mode.}
   diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}

@@ -39,7 +39,7 @@ NO_NUMBER = "is no positive number; correct it or leave it out"
 FORMS: list[tuple[str, Form]] = [
     ("http_port https_port monitoring_*_port fe_port be_port be_lb_port swarm_registry_port", between(1, 65535, "a port")),
     ("database_port debug_port", between(0, 65535, "a port, or 0 for none")),
-    ("fe_lb_replicas be_lb_replicas", between(0, 100, "a number")),
+    ("*_lb_replicas", between(0, 100, "a number")),
     ("lb_slots", between(2, 4000, "servers")),
     ("lb_dns_payload", between(512, 65535, "bytes")),
     ("lb_discovery_interval lb_health_interval", between(0.1, 60, "seconds")),
@@ -68,7 +68,7 @@ FORMS: list[tuple[str, Form]] = [
     ("image_registry", matches(r"(?:[A-Za-z0-9.:_/-]+/)?", "a prefix that ends with /, or nothing")),
     ("fe_user be_user", matches(r"(?:[0-9]+(?::[0-9]+)?)?", "numbers as uid or uid:gid, or nothing for the image's own")),
     (
-        "fe_rollout_batch be_rollout_batch",
+        "*_rollout_batch",
         matches(r"[1-9][0-9]*|(?:100|[1-9][0-9]?)%", "a number of replicas, or a share like 25%"),
     ),
     ("*_health_path", matches(r"(?:/[^\s\"'\\#]*)?", "a path that begins with /, or nothing for a TCP check")),

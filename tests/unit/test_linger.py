@@ -13,9 +13,9 @@ from ansible.module_utils import stack_systemd
 from wiring import HOST, holds, load, render, task
 
 TASKS = (
-    "Ask as the user, whom the policy of the host (polkit) may let decide that",
-    "Ask as root",
-    "Refuse to run what ends with the last logout",
+    "Enable lingering as the user, if the host's policy (polkit) permits",
+    "Enable lingering as root",
+    "Refuse services that end with the last logout",
 )
 
 # It answers nothing about a user who is neither logged in nor lingers, as logind does.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import stack_checks
+import stack_forms
 import stack_releases
 import stack_settings
 import wiring
@@ -306,7 +307,7 @@ def test_settings_of_a_third_tier_are_checked(checkout):
     assert more == 64 * 2**20
     assert "api_replicas: 0 replicas cannot serve" in " ".join(stack_checks.check_replicas({**values, "api_replicas": 0}))
     wrong = {**values, "api_rollout_batch": "many", "api_drain_timeout": "1m30s"}
-    found = " ".join(stack_checks.check_names(wrong))
+    found = " ".join(stack_forms.check_forms(wrong))
     assert "api_rollout_batch: 'many'" in found
     assert "api_drain_timeout: '1m30s'" in found
 

@@ -291,7 +291,7 @@ def test_configuration_that_loses_servers_goes_back_by_itself(balancer, action, 
     balancer.file.write_text("    description bbbb\n")
     if refuses or loses:
         words = (
-            "refused its new" if refuses else "both replicas of fe answer it with 404; fe-lb is back at the configuration"
+            "refused its new" if refuses else "both replicas of fe answer it with 404; fe-lb was put back to the previous configuration"
         )
         with pytest.raises(haproxy_converge.ConvergeError, match=words):
             balancer.do(action)
