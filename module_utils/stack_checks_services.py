@@ -61,6 +61,9 @@ def check_load_balancers(values: dict) -> list[str]:
     problems += between(values, "lb_discovery_interval", 0.1, 60, "seconds")
     problems += between(values, "lb_health_interval", 0.1, 60, "seconds")
     problems += between(values, "lb_max_connections", 100, 1000000, "connections")
+    problems += between(values, "lb_panic_share", 0, 1, "a share of the replicas")
+    for tier in ("fe", "be"):
+        problems += between(values, f"{tier}_max_requests", 0, 1000000, "requests")
     problems += between(values, "hsts_max_age", 0, 10**9, "seconds")
     problems += between(values, "watchdog_restarts", 0, 1000, "restarts")
     problems += between(values, "stack_releases_kept", 1, 1000, "releases")

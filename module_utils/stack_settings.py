@@ -53,7 +53,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "connect": "1s",
         "client": "30s",
         "server": "30s",
-        "queue": "5s",
+        "queue": "2s",
         "http_request": "10s",
         "http_keep_alive": "10s",
         "fe_keep_alive": "100s",
