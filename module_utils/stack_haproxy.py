@@ -155,6 +155,11 @@ class Server:
     backend: str = ""
 
     @property
+    def path(self) -> str:
+        """Return what HAProxy's commands call it."""
+        return f"{self.backend}/{self.name}"
+
+    @property
     def up(self) -> bool:
         """Whether it gets requests."""
         return bool(self.address) and self.operation == RUNNING and self.administration == 0

@@ -142,7 +142,7 @@ class Stack:
         Raises:
             RolloutError: the load balancer does not answer.
         """
-        self.ask(balancer, f"@1 set server {server.backend}/{server.name} state {state}")
+        self.ask(balancer, f"@1 set server {server.path} state {state}")
 
     def remove(self, containers: list[Container]) -> None:
         """Remove containers; one that is gone already is no failure.
