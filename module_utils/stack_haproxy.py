@@ -23,8 +23,8 @@ STOPPED, RUNNING = 0, 2
 PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
 # The numbers with which the servers of a definition begin (stack_trial.py): more than lb_slots apart.
 FIRSTS = (1, 10001)
-# What the names of a tier's backends end with: the one that requests go to, the one for streams, and the one without checks of
-# the application (haproxy.cfg.j2). Each has its own slots.
+# What the names of a tier's backends end with: the one that requests go to, the one for streams, and the one without checks
+# of the application (haproxy.cfg.j2). Each has its own slots.
 SUFFIXES = ("", "-streams", "-open")
 # What a state file says of a check that has not been made yet: HCHK_STATUS_INI and CHK_RES_UNKNOWN of HAProxy's sources.
 UNCHECKED = {"srv_check_status": "1", "srv_check_result": "0"}
@@ -36,7 +36,9 @@ SHOWN = 500
 STATE = "state"
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,20}")
-NUMBERS = {"act", "rate", "scur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
+# Answers that a server has given; those of 5xx may be the load balancer's own.
+ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx")
+NUMBERS = {*ANSWERS, "act", "rate", "scur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
 
 
 class AnswerError(OSError):
@@ -260,7 +262,7 @@ def read_counts(statistics: str) -> dict[str, Counts]:
 
 
 def fails_open(statistics: str, tier: str) -> bool:
-    """Tell whether requests go to servers whatever their checks say (``lb_panic_share``), from an answer to ``show stat``."""
+    """Tell from an answer to ``show stat`` whether requests go to servers whatever their checks say (``lb_panic_share``)."""
     rows = {row["pxname"]: row for row in read_rows(statistics) if row["svname"] == "BACKEND"}
     judged, rest = (rows.get(name, {}) for name in (tier, f"{tier}{SUFFIXES[-1]}"))
     return int(rest.get("rate") or 0) > 0 or (int(judged.get("act") or 0) == 0 and int(rest.get("act") or 0) > 0)
@@ -278,6 +280,16 @@ def requests_of(statistics: str) -> dict[str, int]:
     """Return ``requests`` and ``failed`` ones of the application, from an answer to ``show stat``; or nothing."""
     counts = read_counts(statistics).get("FRONTEND")
     return {"requests": counts.requests, "failed": counts.failed} if counts else {}
+
+
+def read_answers(statistics: str) -> dict[str, int]:
+    """Return how many requests each address has answered, in all backends, from an answer to ``show stat``."""
+    found: dict[str, int] = {}
+    for row in read_rows(statistics):
+        if row.get("addr"):
+            address = row["addr"].rpartition(":")[0]
+            found[address] = found.get(address, 0) + sum(int(row.get(column) or 0) for column in ANSWERS)
+    return found
 
 
 def read_checks(statistics: str, backend: str) -> dict[str, str]:

@@ -30,9 +30,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     Says as "busy" how many requests it was serving when this one came.
 
-    /sick and /well: from now on its health check fails, or passes; /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
+    /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
     /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets;
-    /slow: a fifth of a second later.
+    /slow: a fifth of a second later; /sick and /well: from now on its health check fails, or passes.
     """
 
     protocol_version = "HTTP/1.1"

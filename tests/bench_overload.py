@@ -16,7 +16,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from bench import DIRECTORY, NAME, PLAYBOOK, PROJECT, SETTINGS, run
 from matplotlib import pyplot
 
 sys.path.insert(0, str(PROJECT / "module_utils"))
-from stack_haproxy import ask, read_rows  # noqa: E402
+from stack_haproxy import ask, read_rows
 
 BENCH = "webstack/bench:debian"
 EDGE = "http://edge.fe-lb:8080/"
@@ -233,9 +232,8 @@ def limits(numbers: list[int], url: str, seconds: int) -> None:
         requests = [item for item in generate(url, "-c256", f"-D{seconds}") if item[1] == 200]
         taken = sorted(seconds for _, _, seconds in requests)
         rate = len(requests) / seconds
-        print(
-            f"| {number or 'unlimited'} | {rate:.0f} | {taken[len(taken) // 2]:.2f} s | {taken[len(taken) * 99 // 100]:.2f} s |"
-        )
+        p50, p99 = taken[len(taken) // 2], taken[len(taken) * 99 // 100]
+        print(f"| {number or 'unlimited'} | {rate:.0f} | {p50:.2f} s | {p99:.2f} s |")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def changed(output: str) -> int:
 
 @cache
 def unverified() -> ssl.SSLContext:
-    """Return a context that verifies nothing; made once, because to load the authorities that it does not ask takes 20 ms."""
+    """Return a context that verifies nothing; made once, because loading the authorities, unused here, takes 20 ms."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -678,7 +678,7 @@ def test_websocket_passes(plain, scheme):
 
 
 def slow(edge, number, pause=0.0):
-    """Send slow requests, one after each pause; return status, headers, text and seconds of each answer, as they were sent."""
+    """Send slow requests, one after each pause; return each answer with the seconds that it took, as they were sent."""
 
     def ask(index):
         time.sleep(index * pause)
