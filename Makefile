@@ -150,10 +150,13 @@ bench: $(VENV)/.ready ## Time runs without changes and a first deployment agains
 bench-lb: $(VENV)/.ready ## Measure one hop through HAProxy, nginx and Caddy, and what fe-lb adds to the whole way
 	$(VENV)/bin/python tests/bench_lb.py
 
+bench-overload: $(VENV)/.ready-dev ## Offer more requests than the stack can serve, beside nginx and the stack without limits
+	$(VENV)/bin/python tests/bench_overload.py
+
 bench-ha: $(VENV)/.ready-dev ## Measure what changes and faults cost the requests, beside plain Compose (ROUNDS=3: so often)
 	$(VENV)/bin/python tests/bench_ha.py --rounds $(ROUNDS)
 
 bench-monitoring: $(VENV)/.ready-dev ## Measure what monitoring costs at 20 containers of the application
 	$(VENV)/bin/python tests/bench_monitoring.py
 
-.PHONY: help up dev logs shell mysql debug app-test down remove status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-monitoring
+.PHONY: help up dev logs shell mysql debug app-test down remove status rollback backup restore rotate check render venv lint test test-all audit test-mutations docs bench bench-lb bench-ha bench-overload bench-monitoring

@@ -51,7 +51,7 @@ from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
 from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
-from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, read_counts, read_servers  # noqa: E402
+from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
@@ -222,6 +222,8 @@ class Balancer:
     time: float
     servers: list[Server]
     counts: dict[str, Counts]
+    # Whether it sends requests to servers whatever their checks say.
+    open: bool = False
 
 
 def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[str]]:
@@ -235,7 +237,9 @@ def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[st
             problems.append(f"{service['name']}-lb does not answer ({error}).")
             continue
         servers = by_address(read_servers(state))
-        found[service["name"]] = Balancer(time.monotonic(), servers, read_counts(statistics))
+        found[service["name"]] = Balancer(
+            time.monotonic(), servers, read_counts(statistics), fails_open(statistics, service["name"])
+        )
     return found, problems
 
 
@@ -280,12 +284,19 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
             server = next((item for item in behind.servers if item.address in addresses), None)
             row.serving = int(bool(server and server.up))
             if server and (first := before.get(container["service"])):
-                row.rate, row.failed = rates(first, behind, server.name)
+                row.rate, row.failed = rates(first, behind, server.address)
             if not row.serving and not row.trouble:
-                row.trouble = "drained" if server and server.draining else "gets no requests"
+                kept = "fails its checks and gets requests" if behind.open else "gets no requests"
+                row.trouble = "drained" if server and server.draining else kept
         elif (tier := balancers.get(container["service"])) in after and tier in before:
             row.rate, row.failed = rates(before[tier], after[tier], "FRONTEND")
         service.rows.append(row)
+    for balancer, tier in balancers.items():
+        if tier in after and after[tier].open:
+            problems.append(
+                f"{balancer} sends requests to replicas of {tier} that fail their checks, because too few pass them"
+                f" (lb_panic_share): look at {tier}_health_path and at how busy they are."
+            )
     for service in services.values():
         if len(service.rows) < service.wanted:
             problems.append(f"{service.name}: {len(service.rows)} of {service.wanted} containers are there.")

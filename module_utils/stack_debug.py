@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible.module_utils import stack_lock, stack_run
-from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, ask, read_servers
+from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, Server, ask, backends, read_servers
 
 # Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
 FORCED = 0x01
@@ -71,21 +71,32 @@ class Session:
 
     def take_over(self) -> None:
         """Let the replica serve alone from when it passes its first check until the session is over."""
-        address = own = ""
+        address, own = "", []
         while not self.over.wait(LOOK):
             with contextlib.suppress(OSError, KeyError, ValueError):
                 address = address or self.address()
-                servers = [server for server in read_servers(self.balancer("show servers state " + self.tier)) if address]
+                servers = self.servers() if address else []
                 for server in servers:
-                    if server.address == address and server.operation == RUNNING and not own:
+                    if server.address == address and server.operation == RUNNING and server.path not in own:
                         # Kept for whoever puts everything right, which may not be this process.
-                        stack_lock.claim(self.folder, {**self.run, "server": server.name}, 0)
-                        self.balancer(f"disable health {self.tier}/{server.name}")
-                        own = server.name
-                        print(f"\r\n{self.container} serves alone now.\r", file=sys.stderr, flush=True)
-                for server in servers if own else []:
-                    if server.name != own and server.address and not server.administration & MAINTENANCE:
-                        self.balancer(f"set server {self.tier}/{server.name} state maint")
+                        stack_lock.claim(self.folder, {**self.run, "servers": [*own, server.path]}, 0)
+                        self.balancer(f"disable health {server.path}")
+                        own.append(server.path)
+                        if server.backend == self.tier:
+                            print(f"\r\n{self.container} serves alone now.\r", file=sys.stderr, flush=True)
+                alone = any(path.startswith(f"{self.tier}/") for path in own)
+                for server in servers if alone else []:
+                    if server.address not in ("", address) and not server.administration & MAINTENANCE:
+                        self.balancer(f"set server {server.path} state maint")
+
+    def servers(self) -> list[Server]:
+        """Return the slots of every backend of the tier.
+
+        Raises:
+            OSError: the load balancer does not answer.
+        """
+        found = read_servers(self.balancer("show servers state"))
+        return [server for server in found if server.backend in backends(self.tier)]
 
     def restore(self) -> None:
         """Put everything right, whoever has ended the session: the replica goes, the others serve."""
@@ -94,21 +105,22 @@ class Session:
             return
         # A balancer that is away has forgotten it all when it is back.
         with contextlib.suppress(OSError):
-            for server in read_servers(self.balancer("show servers state " + self.tier)):
+            for server in self.servers():
                 if server.administration & FORCED:
-                    self.balancer(f"set server {self.tier}/{server.name} state ready")
+                    self.balancer(f"set server {server.path} state ready")
             # They are checked before they get requests, and this one serves until then.
             deadline = time.monotonic() + TAKE_BACK
             while time.monotonic() < deadline and not any(
-                server.operation == RUNNING and server.address and server.name != held.get("server")
-                for server in read_servers(self.balancer("show servers state " + self.tier))
+                server.operation == RUNNING and server.address and server.path not in held.get("servers", [])
+                for server in self.servers()
+                if server.backend == self.tier
             ):
                 time.sleep(LOOK)
         subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
         with contextlib.suppress(OSError):
-            if held.get("server"):
+            for path in held.get("servers", []):
                 # A slot keeps this for the container that it gets next.
-                self.balancer(f"enable health {self.tier}/{held['server']}")
+                self.balancer(f"enable health {path}")
         (self.folder / stack_lock.RUN).unlink(missing_ok=True)
 
     def relay(self, listener: socket.socket) -> None:

@@ -44,6 +44,8 @@ FORMS: list[tuple[str, Form]] = [
     ("lb_dns_payload", between(512, 65535, "bytes")),
     ("lb_discovery_interval lb_health_interval", between(0.1, 60, "seconds")),
     ("lb_max_connections", between(100, 1000000, "connections")),
+    ("lb_panic_share", between(0, 1, "a share of the replicas")),
+    ("*_max_requests", between(0, 1000000, "requests")),
     ("hsts_max_age", between(0, 10**9, "seconds")),
     ("watchdog_restarts", between(0, 1000, "restarts")),
     ("stack_releases_kept", between(1, 1000, "releases")),

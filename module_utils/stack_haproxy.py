@@ -23,6 +23,9 @@ STOPPED, RUNNING = 0, 2
 PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
 # The numbers with which the servers of a definition begin (stack_trial.py): more than lb_slots apart.
 FIRSTS = (1, 10001)
+# What the names of a tier's backends end with: the one that requests go to, the one for streams, and the one without checks
+# of the application (haproxy.cfg.j2). Each has its own slots.
+SUFFIXES = ("", "-streams", "-open")
 # What a state file says of a check that has not been made yet: HCHK_STATUS_INI and CHK_RES_UNKNOWN of HAProxy's sources.
 UNCHECKED = {"srv_check_status": "1", "srv_check_result": "0"}
 # Bytes that an answer may have: some thousand servers with a line of statistics each.
@@ -33,7 +36,9 @@ SHOWN = 500
 STATE = "state"
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,20}")
-NUMBERS = {"scur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
+# Answers that a server has given; those of 5xx may be the load balancer's own.
+ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx")
+NUMBERS = {*ANSWERS, "act", "rate", "scur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
 
 
 class AnswerError(OSError):
@@ -149,6 +154,12 @@ class Server:
     address: str
     operation: int
     administration: int
+    backend: str = ""
+
+    @property
+    def path(self) -> str:
+        """Return what HAProxy's commands call it."""
+        return f"{self.backend}/{self.name}"
 
     @property
     def up(self) -> bool:
@@ -181,12 +192,12 @@ def read_servers(state: str) -> list[Server]:
             address = "" if fields["srv_addr"] == "-" or administration & MAINTENANCE else fields["srv_addr"]
             if address:
                 ipaddress.ip_address(address)
-            name = fields["srv_name"]
+            name, backend = fields["srv_name"], fields["be_name"]
         except (KeyError, ValueError) as error:
             raise AnswerError("the servers of the load balancer are not in HAProxy's form") from error
-        if not NAME.fullmatch(name):
+        if not NAME.fullmatch(name) or not NAME.fullmatch(backend):
             raise AnswerError("the servers of the load balancer are not in HAProxy's form")
-        servers.append(Server(name, address, operation, administration))
+        servers.append(Server(name, address, operation, administration, backend))
     return servers
 
 
@@ -217,9 +228,14 @@ def first_of(server: str) -> int:
     return max((first for first in FIRSTS if first <= number(server)), default=FIRSTS[0])
 
 
-def read_sessions(statistics: str, backend: str) -> dict[str, int]:
-    """Return how many requests each server of a backend is serving, from an answer to ``show stat``."""
-    return {row["svname"]: int(row["scur"] or 0) for row in read_rows(statistics) if row["pxname"] == backend}
+def backends(tier: str) -> list[str]:
+    """Return the names that the backends of a tier may have; the first is the one that its requests go to."""
+    return [f"{tier}{suffix}" for suffix in SUFFIXES]
+
+
+def read_sessions(statistics: str) -> dict[tuple[str, str], int]:
+    """Return how many requests each server is serving, by backend and server, from an answer to ``show stat``."""
+    return {(row["pxname"], row["svname"]): int(row["scur"] or 0) for row in read_rows(statistics)}
 
 
 @dataclass(frozen=True)
@@ -231,15 +247,25 @@ class Counts:
 
 
 def read_counts(statistics: str) -> dict[str, Counts]:
-    """Return the requests of each server and of the application's frontend, from an answer to ``show stat``."""
-    found = {}
+    """Return the requests of each address and of the application's frontend, from an answer to ``show stat``."""
+    found: dict[str, Counts] = {}
     for row in read_rows(statistics):
         number = {key: int(row[key] or 0) for key in ("stot", "req_tot", "hrsp_5xx", "econ", "eresp")}
         if row["type"] == "0" and row["pxname"] == "application":
             found["FRONTEND"] = Counts(number["req_tot"], number["hrsp_5xx"])
         elif row["type"] == "2":
-            found[row["svname"]] = Counts(number["stot"], number["hrsp_5xx"] + number["econ"] + number["eresp"])
+            address = (row.get("addr") or "").rpartition(":")[0]
+            known = found.get(address, Counts(0, 0))
+            failed = number["hrsp_5xx"] + number["econ"] + number["eresp"]
+            found[address] = Counts(known.requests + number["stot"], known.failed + failed)
     return found
+
+
+def fails_open(statistics: str, tier: str) -> bool:
+    """Tell from an answer to ``show stat`` whether requests go to servers whatever their checks say (``lb_panic_share``)."""
+    rows = {row["pxname"]: row for row in read_rows(statistics) if row["svname"] == "BACKEND"}
+    judged, rest = (rows.get(name, {}) for name in (tier, f"{tier}{SUFFIXES[-1]}"))
+    return int(rest.get("rate") or 0) > 0 or (int(judged.get("act") or 0) == 0 and int(rest.get("act") or 0) > 0)
 
 
 def frontend_counts(master: Path) -> dict[str, int]:
@@ -254,6 +280,16 @@ def requests_of(statistics: str) -> dict[str, int]:
     """Return ``requests`` and ``failed`` ones of the application, from an answer to ``show stat``; or nothing."""
     counts = read_counts(statistics).get("FRONTEND")
     return {"requests": counts.requests, "failed": counts.failed} if counts else {}
+
+
+def read_answers(statistics: str) -> dict[str, int]:
+    """Return how many requests each address has answered, in all backends, from an answer to ``show stat``."""
+    found: dict[str, int] = {}
+    for row in read_rows(statistics):
+        if row.get("addr"):
+            address = row["addr"].rpartition(":")[0]
+            found[address] = found.get(address, 0) + sum(int(row.get(column) or 0) for column in ANSWERS)
+    return found
 
 
 def read_checks(statistics: str, backend: str) -> dict[str, str]:
@@ -299,10 +335,11 @@ def save_state(master: Path, definitions: list[dict]) -> None:
     """
     lines = ask(master, "@1 show servers state").splitlines()
     header = next((line for line in lines if line.startswith("# ")), "# srv_port").lstrip("# ").split()
-    if not {"srv_name", "srv_port"} <= set(header):
+    if not {"be_name", "srv_name", "srv_port"} <= set(header):
         raise AnswerError("the servers of the load balancer are not in HAProxy's form")
     ports = {int(definition["first"]): str(definition["port"]) for definition in definitions}
-    kept, free = [], {first: first for first in ports}
+    kept: list[str] = []
+    free: dict[tuple[str, int], int] = {}
     for line in lines:
         fields = line.split()
         if line.startswith("#") or len(fields) < len(header):
@@ -316,8 +353,9 @@ def save_state(master: Path, definitions: list[dict]) -> None:
         first = first_of(values["srv_name"])
         if not away and values["srv_port"] == ports.get(first):
             # One after the other: an empty slot before it would take its address with the first answer of the DNS.
-            values["srv_name"] = f"{values['srv_name'].rpartition('-')[0]}-{free[first]}"
-            free[first] += 1
+            place = free.setdefault((values["be_name"], first), first)
+            values["srv_name"] = f"{values['srv_name'].rpartition('-')[0]}-{place}"
+            free[values["be_name"], first] += 1
             kept.append(" ".join({**values, **{key: UNCHECKED[key] for key in UNCHECKED if key in values}}.values()))
     with opened(master.parent) as folder:
         put(folder, STATE, "\n".join(kept) + "\n")

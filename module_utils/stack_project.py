@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.stack_compose import filters, hopeless, killed, read_published
-from ansible.module_utils.stack_haproxy import Server, ask, read_servers
+from ansible.module_utils.stack_haproxy import Server, ask, backends, read_servers
 from ansible.module_utils.stack_ports import overlap
 
 PAUSE = 0.2
@@ -119,13 +119,14 @@ class Stack:
                     ) from error
             time.sleep(PAUSE)
 
-    def servers(self, balancer: dict, backend: str) -> list[Server]:
-        """Return the slots of a load balancer (RolloutError: it does not answer)."""
-        return read_servers(self.ask(balancer, f"@1 show servers state {backend}"))
+    def servers(self, balancer: dict, tier: str) -> list[Server]:
+        """Return the slots of a load balancer, those of each backend of a tier (RolloutError: it does not answer)."""
+        found = read_servers(self.ask(balancer, "@1 show servers state"))
+        return [server for server in found if server.backend in backends(tier)]
 
-    def set_state(self, balancer: dict, backend: str, server: str, state: str) -> None:
+    def set_state(self, balancer: dict, server: Server, state: str) -> None:
         """Let a slot drain, or make it ready (RolloutError: the load balancer does not answer)."""
-        self.ask(balancer, f"@1 set server {backend}/{server} state {state}")
+        self.ask(balancer, f"@1 set server {server.path} state {state}")
 
     def remove(self, containers: list[Container]) -> None:
         """Remove containers; one that is gone already is no failure (RolloutError: one is still there)."""

@@ -49,6 +49,10 @@ class Rollout:
         addresses = self.addresses(containers)
         return [server for server in self.stack.servers(balancer, self.name) if server.address in addresses]
 
+    def judged(self, balancer: dict, containers: list[Container]) -> list[Server]:
+        """Return those of the slots that requests go to, where checks of the application decide."""
+        return [server for server in self.slots(balancer, containers) if server.backend == self.name]
+
     def until(self, seconds: float, condition: Callable[[], bool]) -> bool:
         """Wait until ``condition`` is true, at most so many seconds, and tell whether it is."""
         deadline = time.monotonic() + seconds
@@ -120,12 +124,12 @@ class Rollout:
 
     def serving(self, container: Container) -> bool:
         """Tell whether every load balancer sends requests to a container."""
-        return all(any(server.up for server in self.slots(balancer, [container])) for balancer in self.balancers)
+        return all(any(server.up for server in self.judged(balancer, [container])) for balancer in self.balancers)
 
     def admitted(self, container: Container, balancers: list[dict]) -> bool:
         """Tell whether load balancers send requests to a container because it passes the checks that are wanted now."""
         return all(
-            any(server.up and self.is_wanted(server) for server in self.slots(balancer, [container]))
+            any(server.up and self.is_wanted(server) for server in self.judged(balancer, [container]))
             for balancer in balancers
         )
 
@@ -142,11 +146,11 @@ class Rollout:
         old = self.addresses([container for container in running if not self.is_current(container)])
         for balancer in self.balancers:
             servers = self.stack.servers(balancer, self.name)
-            spared = any(server.up for server in servers)
+            spared = any(server.up for server in servers if server.backend == self.name)
             for server in servers:
                 if server.draining and not (spared and server.address in old):
                     self.say("clean", f"{balancer['name']} sends requests to {server.name} again")
-                    self.stack.set_state(balancer, self.name, server.name, "ready")
+                    self.stack.set_state(balancer, server, "ready")
 
     def check_room(self, number: int) -> None:
         """Refuse to start more containers than there is room for.
@@ -164,7 +168,8 @@ class Rollout:
                 f" {available / 2**20:.0f} MiB are free; lower {self.name}_rollout_batch or free some memory."
             )
         for balancer in self.balancers:
-            free = sum(not item.address for item in self.stack.servers(balancer, self.name) if self.is_wanted(item))
+            places = [item for item in self.stack.servers(balancer, self.name) if item.backend == self.name]
+            free = sum(not item.address for item in places if self.is_wanted(item))
             if free < number:
                 raise RolloutError(
                     f"{self.name}: {balancer['name']} has {free} free slots for {number} more containers; lower"
@@ -210,7 +215,7 @@ class Rollout:
 
     def kept_out(self, balancer: dict, container: Container) -> str:
         """Return why a load balancer sends no requests to a container."""
-        servers = {server.name for server in self.slots(balancer, [container]) if self.is_wanted(server)}
+        servers = {server.name for server in self.judged(balancer, [container]) if self.is_wanted(server)}
         checks = failed_checks(self.stack.ask(balancer, "@1 show stat"), self.name, 0, servers)
         why = f"see {self.name}_port, {self.name}_health_path and lb_timeouts.check"
         if checks:
@@ -282,11 +287,11 @@ class Rollout:
         containers = self.stack.containers(*(container.id for container in containers)) if containers else []
         if not containers:
             return
-        drained: list[tuple[dict, str]] = []
+        drained: list[tuple[dict, Server]] = []
         for balancer in self.balancers:
             for server in self.slots(balancer, containers):
-                self.stack.set_state(balancer, self.name, server.name, "drain")
-                drained.append((balancer, server.name))
+                self.stack.set_state(balancer, server, "drain")
+                drained.append((balancer, server))
         if drained:
             self.say("drain", f"waiting for {names(containers)} to finish their requests")
         quiet = 0
@@ -296,8 +301,9 @@ class Rollout:
             nonlocal quiet
             open_ = 0
             for balancer in self.balancers:
-                sessions = read_sessions(self.stack.ask(balancer, "@1 show stat"), self.name)
-                open_ += sum(sessions.get(server, 0) for other, server in drained if other is balancer)
+                sessions = read_sessions(self.stack.ask(balancer, "@1 show stat"))
+                places = [(server.backend, server.name) for other, server in drained if other is balancer]
+                open_ += sum(sessions.get(place, 0) for place in places)
             quiet = 0 if open_ else quiet + 1
             return quiet > 1
 
@@ -316,4 +322,4 @@ class Rollout:
         # The flag outlives the address: whoever gets the slot next would get no requests.
         self.until(FORGET, forgotten)
         for balancer, server in drained:
-            self.stack.set_state(balancer, self.name, server, "ready")
+            self.stack.set_state(balancer, server, "ready")

@@ -28,24 +28,45 @@ TIMEOUT = 10
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers with its own name and the request as JSON; a path may ask for something else.
 
+    Says as "busy" how many requests it was serving when this one came.
+
     /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
     /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets;
-    /slow: a fifth of a second later.
+    /slow: a fifth of a second later; /sick and /well: from now on its health check fails, or passes.
     """
 
     protocol_version = "HTTP/1.1"
+    sick = False
+    busy = 0
+    lock = threading.Lock()
 
     def do_GET(self) -> None:
-        """Serve a request of any method, and print it unless it is a health check."""
+        """Serve a request of any method, and count it while it is served."""
+        with self.lock:
+            type(self).busy += 1
+            self.now = self.busy
+        try:
+            self.serve()
+        finally:
+            with self.lock:
+                type(self).busy -= 1
+
+    def serve(self) -> None:
+        """Answer a request, and print it unless it is a health check."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path, _, query = self.path.partition("?")
         if path != "/healthz":
             print(json.dumps({"method": self.command, "query": query}), flush=True)
+        elif self.sick:
+            self.send_error(500)
+            return
         elif not self.headers["Host"].partition(":")[0].endswith(".example"):
             # As applications do that serve certain hosts alone.
             self.send_error(400)
             return
         name = socket.gethostname()
+        if path in ("/sick", "/well"):
+            type(self).sick = path == "/sick"
         if path == "/slow":
             time.sleep(0.2)
         if path == f"/drop/{name}":
@@ -62,6 +83,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "method": self.command,
             "path": self.path,
             "body": len(body),
+            "busy": self.now,
             "headers": self.headers.items(),
         }
         content = json.dumps(answer).encode()
@@ -97,8 +119,9 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
 
 
-def serve() -> None:
-    """Serve until the container is removed, also after the server has stopped to listen."""
+def serve(sick: bool) -> None:
+    """Serve until the container is removed, also after the server has stopped to listen; ``sick``: its check fails."""
+    Handler.sick = sick
     Server(("0.0.0.0", PORT), Handler).serve_forever(poll_interval=0.01)  # noqa: S104 (in a container)
     threading.Event().wait()
 
@@ -162,7 +185,7 @@ def listening(addresses: list[str], ports: list[int]) -> dict[str, list[int]]:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve()
+        serve(sick="sick" in sys.argv[2:])
     else:
         function = {action.__name__: action for action in (get, names, flood, hold, listening)}[sys.argv[1]]
         print(json.dumps(function(*json.loads(sys.argv[2]))))

@@ -237,8 +237,8 @@ class Events:
     def under_way(self, tier: str) -> dict[str, int]:
         """Return how many requests each replica of a tier is serving."""
         answer = ask(self.stack.directory / f"{tier}-lb/run/master.sock", "@1 show stat")
-        found = read_sessions(answer, tier)
-        return {server.name: found[server.name] for server in self.servers(tier)}
+        found = read_sessions(answer)
+        return {server.name: found[tier, server.name] for server in self.servers(tier)}
 
     def cut_off(self, container: dict) -> None:
         """Take the links of a replica's networks down, as if its machine were lost."""

@@ -50,6 +50,8 @@ SUBNETS = {
 GATEWAYS = {"plain": "192.0.2.33", "strict": "198.51.100.33"}
 STARTED = {"plain": ["fe-lb", "be-lb"], "strict": ["fe-lb"]}
 CONNECTIONS, REQUESTS = 10, 20
+# Requests that a server of the strict edge gets at a time.
+PLACES = 2
 QUOTED = '50% of "it" costs \\ $HOME'
 # An answer of Docker's DNS holds 30 addresses, where nobody asks for more.
 CROWD = 32
@@ -57,9 +59,17 @@ CROWD = 32
 DISCOVERY = 2
 SETTINGS = {
     # So short that a connection which is closed with a reload is seen to be.
-    "plain": {"fe_health_host": "fe.example", "be_health_host": "be.example:8000", "lb_stop_grace_period": "1s"},
+    "plain": {
+        "fe_health_host": "fe.example",
+        "be_health_host": "be.example:8000",
+        "lb_stop_grace_period": "1s",
+        "be_max_requests": 3,
+        "lb_panic_share": 0.4,
+    },
     "strict": {
         "fe_health_host": "strict.example",
+        "fe_max_requests": PLACES,
+        "lb_max_connections": 100,
         "https_redirect": True,
         "hsts_max_age": 300,
         "http3_enabled": True,
@@ -72,7 +82,7 @@ SETTINGS = {
                 "connect": "1s",
                 "client": "30s",
                 "server": "30s",
-                "queue": "5s",
+                "queue": "1s",
                 "http_request": "1s",
                 "http_keep_alive": "10s",
             },
@@ -667,6 +677,148 @@ def test_websocket_passes(plain, scheme):
             assert answer.read(3) == message
 
 
+def slow(edge, number, pause=0.0):
+    """Send slow requests, one after each pause; return each answer with the seconds that it took, as they were sent."""
+
+    def ask(index):
+        time.sleep(index * pause)
+        begin = time.monotonic()
+        answer = edge.request(path="/slow", scheme="https")
+        return answer, time.monotonic() - begin
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(ask, range(number)))
+
+
+def refused(edge):
+    """Return how many requests the edge says that it has refused."""
+    text = client("get", f"http://{addresses(f'{edge.name}-fe-lb-1')['fe-lb-metrics']}:8405/latency")[2]
+    return int(re.search(r"^load_balancer_refused_requests_total ([0-9]+)$", text, re.MULTILINE)[1])
+
+
+def test_requests_beyond_the_limit_of_each_server_wait_and_are_served(strict):
+    # As many as two servers answer in half of the time that a request may wait.
+    answers = slow(strict, 2 * PLACES * 2)
+    assert [answer.status for answer, _ in answers] == [200] * len(answers)
+    # Health checks come beside them.
+    assert max(json.loads(answer.text)["busy"] for answer, _ in answers) <= PLACES + 2
+    assert max(seconds for _, seconds in answers) > 0.3
+
+
+def test_what_does_not_fit_is_refused_with_a_page_and_counted_and_nothing_is_taken_out(strict):
+    """Twice as many requests as two servers can serve, for three seconds."""
+    before, lost = refused(strict), restarts(strict)
+    answers = slow(strict, 120, pause=0.025)
+    turned = [(answer, seconds) for answer, seconds in answers if answer.status != 200]
+    assert {answer.status for answer, _ in answers} == {200, 503}
+    for answer, _ in turned:
+        assert (answer.headers["Retry-After"], answer.headers["Cache-Control"]) == ("2", "no-store")
+        assert answer.text == (PROJECT / "roles/load_balancer/files/503.html").read_text()
+    # The time in which a request may wait, and that in which it is served.
+    assert max(seconds for _, seconds in answers) < 1 + 0.2 + 0.5
+    # Most are told at once, not after they have waited in vain.
+    assert sum(seconds < 0.5 for _, seconds in turned) > len(turned) / 2
+    # Two servers with two places serve twenty in a second.
+    assert len(answers) - len(turned) >= 0.8 * 3 * 20
+    assert refused(strict) == before + len(turned)
+    assert restarts(strict) == lost
+    # And then it is over.
+    assert [answer.status for answer, _ in slow(strict, 2 * PLACES)] == [200] * 2 * PLACES
+
+
+def restarts(edge):
+    """Return how often checks have taken servers out of rotation (HAProxy's chkdown), by backend and server."""
+    text = client("get", f"http://{addresses(f'{edge.name}-fe-lb-1')['fe-lb-metrics']}:8405/;csv")[2]
+    rows = csv.DictReader(text.removeprefix("# ").splitlines())
+    return {
+        (row["pxname"], row["svname"]): row["chkdown"] for row in rows if row["svname"].startswith("fe-") and row["addr"]
+    }
+
+
+def test_streams_take_no_place_of_requests(strict):
+    with contextlib.ExitStack() as opened:
+        for _ in range(3 * 2 * PLACES):
+            stream = opened.enter_context(connection(strict, "https"))
+            stream.sendall(UPGRADE.encode())
+            assert stream.recv(100).startswith(b"HTTP/1.1 101 ")
+        assert [answer.status for answer, _ in slow(strict, 2 * PLACES)] == [200] * 2 * PLACES
+    identity = strict.request(scheme="https", headers={"Accept": "text/event-stream"}).headers["X-Request-ID"]
+    assert strict.log("fe-lb", identity)["backend"] == "fe-streams"
+
+
+def test_metrics_are_told_while_no_connection_is_left(strict):
+    with contextlib.ExitStack() as opened:
+        for _ in range(110):
+            opened.enter_context(socket.create_connection((strict.address, strict.port("http")), timeout=10))
+        assert refused(strict) >= 0
+
+
+def turn(name, state):
+    """Let the health check of a server fail (sick) or pass (well), whatever its load balancer thinks of it."""
+    assert client("get", f"http://{NAME}-{name}:8000/{state}")[0] == 200
+
+
+def serving(edge, number=12):
+    """Return the names of the servers that answer some requests, all of which are answered."""
+    answers = [edge.request() for _ in range(number)]
+    assert {answer.status for answer in answers} == {200}
+    return {json.loads(answer.text)["name"] for answer in answers}
+
+
+def test_last_servers_stay_in_rotation_whatever_their_checks_say(plain):
+    assert serving(plain) == {"a", "b"}
+    try:
+        # One of two is enough, and the other one gets nothing.
+        turn("a", "sick")
+        wait_until(lambda: "DOWN" in slots("fe").values(), 10)
+        assert serving(plain) == {"b"}
+        # Nobody passes: both go on, and none of the requests is lost while that is found out.
+        turn("b", "sick")
+        end = time.monotonic() + 3
+        found = set()
+        while time.monotonic() < end:
+            found |= serving(plain, 2)
+        assert set(slots("fe").values()) == {"DOWN"}
+        assert found == {"a", "b"}
+        # One that takes no connection gets none.
+        with server(plain, "e"):
+            turn("e", "sick")
+            wait_until(lambda: json.loads(plain.request(path="/deaf/e").text)["name"] == "e", 20)
+            wait_until(lambda: serving(plain) == {"a", "b"}, 10)
+    finally:
+        turn("a", "well")
+        turn("b", "well")
+    wait_until(lambda: set(slots("fe").values()) == {"UP"}, 10)
+    identity = plain.request().headers["X-Request-ID"]
+    assert plain.log("fe-lb", identity)["backend"] == "fe"
+
+
+def test_servers_that_start_are_not_those_that_were_there(plain):
+    """Of five, two pass their checks, less than the share; the others have never served."""
+    names = ("f", "g", "h")
+    try:
+        for name in names:
+            remove(name)
+            start(name, [f"{plain.name}_frontend,alias=fe"], "serve", "sick")
+        wait_until(lambda: sorted(slots("fe").values()) == ["DOWN"] * 3 + ["UP"] * 2, 20)
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            assert serving(plain, 2) <= {"a", "b"}
+        # Once they have, they are.
+        for name in names:
+            turn(name, "well")
+        wait_until(lambda: set(slots("fe").values()) == {"UP"}, 20)
+        assert serving(plain) >= set(names)
+        for name in (*names, "a"):
+            turn(name, "sick")
+        wait_until(lambda: sorted(slots("fe").values()) == ["DOWN"] * 4 + ["UP"], 20)
+        assert serving(plain) > {"b"}
+    finally:
+        remove(*names)
+        turn("a", "well")
+    wait_until(lambda: slots("fe") and set(slots("fe").values()) == {"UP"} and known(plain) == {"a", "b"}, 20)
+
+
 # Replacements in a configuration, and what the health checks of the servers then come to.
 TRIALS = {
     "as it is": ({}, "Layer7 check passed 200"),
@@ -710,7 +862,7 @@ def test_replicas_of_two_kinds_are_judged_at_once_by_what_each_serves(plain):
     text = (plain.directory / "fe-lb/config/haproxy.cfg").read_text()
     path, host = (load_balancers_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
     text = text.replace("uri /healthz", f"uri-lf {path}").replace("Host fe.example", f"Host {host}")
-    (line,) = re.findall("^ +server-template fe- 1-.*\n", text, re.MULTILINE)
+    line = re.search("^ +server-template fe- 1-.*\n", text, re.MULTILINE)[0]
     text = text.replace(line, line + re.sub("fe- 1-[0-9]+ fe:", "fe- 10001-10400 frontend.fe:", line))
     found = {first: {(check.passed, check.code) for check in try_checks(plain, text, [first])} for first in (1, 10001)}
     assert found == {1: {(False, "400")}, 10001: {(True, "200")}}

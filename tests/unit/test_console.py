@@ -34,6 +34,12 @@ def labels(name, **more):
         (("running", 1, 0, "HTTP 404 on /nope"), {}, "bad", "gets no requests: HTTP 404 on /nope"),
         (("running", 1, 0, "connection refused"), {"age": 3.0}, "starting", "starts: connection refused"),
         (("running", 1, 0, "drained"), {}, "starting", "drained: ends its requests"),
+        # Too few of its tier pass their checks.
+        (("running", 1, 0, "HTTP 404 on /"), {"fails_open": True}, "starting", f"{state.FAILS}: HTTP 404 on /"),
+        (("running", 1, 0, ""), {"fails_open": True}, "starting", state.FAILS),
+        (("running", 1, 0, "drained"), {"fails_open": True}, "starting", "drained: ends its requests"),
+        (("running", 1, 0, "HTTP 404 on /"), {"fails_open": True, "age": 3.0}, "starting", "starts: HTTP 404 on /"),
+        (("exited", -1, 0), {"fails_open": True}, "bad", "exited"),
         (("paused", 1, 0), {}, "bad", "paused"),
         (("exited", -1, None), {}, "bad", "exited"),
     ],
@@ -177,6 +183,45 @@ def test_alert_about_what_is_told_already_gives_its_summary_and_no_second_line()
         ("The site is down: no front end passes its check: HTTP 404 on /nope", "Summary of TierDown.")
     ]
     assert wrong(alert("TierDown", fires=False, service="fe")) == []
+
+
+OPEN = {"open": [({"service": "fe"}, 1), ({"service": "be"}, 0)]}
+
+
+def test_tier_that_fails_open_is_said_and_not_that_the_site_is_down():
+    text = "Too few front ends pass their checks: those that fail get requests all the same: HTTP 404 on /nope"
+    [found] = wrong(**FAILING, **OPEN)
+    assert (found["text"], found["since"], found["runbook"], found["level"]) == (text, 1900, "tierfailsopen", "bad")
+    assert f'<h2 id="{found["runbook"]}">' in runbook.page(RUNBOOK)
+    told = [alert("TierFailsOpen", service="fe"), alert("ReplicaOutOfRotation", "warning", name="web-fe-1")]
+    assert [item["summary"] for item in wrong(*told, **FAILING, **OPEN)] == ["Summary of TierFailsOpen."]
+    # Some pass, and some are wrong in another way.
+    one = {**out({"web-fe-1": "no answer in time on /"}), **OPEN, "state": ended("web-fe-2")["state"]}
+    assert [item["text"] for item in wrong(**one)] == [
+        "Too few front ends pass their checks: those that fail get requests all the same: no answer in time on /",
+        "web-fe-2: exited",
+    ]
+    # The other tier's checks still count.
+    assert wrong(**out({"web-be-1": "HTTP 500 on /"}), **OPEN)[1]["text"] == "web-be-1: gets no requests: HTTP 500 on /"
+
+
+def test_tier_that_fails_open_is_said_without_data_of_containers():
+    found = wrong(seen=1500.0, state=[], serving=[({"service": "fe"}, 0), ({"service": "be"}, 2)], **OPEN)
+    text = "Too few front ends pass their checks: those that fail get requests all the same"
+    assert [item["text"] for item in found if item["rank"] in (state.DOWN, state.CRITICAL)] == [text]
+
+
+def test_requests_that_wait_or_are_refused_are_told_with_their_tier():
+    changed = {"queue": [({"load_balancer": "fe-lb"}, 7)], "refused": [({"load_balancer": "fe-lb"}, 2.5)], **OPEN}
+    found = {item["service"]: item for item in state.services(stack(**changed), NOW)}
+    for tier, queue, refused in (("fe", 7, 2.5), ("fe-lb", 7, 2.5), ("be", None, None)):
+        assert (found[tier]["queue"], found[tier]["refused"]) == (queue, refused)
+    assert [name for name, item in found.items() if item["fails_open"]] == ["fe"]
+    script = (PROJECT / "files/images/monitoring/console/static/console.js").read_text()
+    for fact in ("queue", "refused", "fails_open"):
+        assert f"if (item.{fact}) figures.push(" in script
+    [told] = wrong(alert("Overloaded", "warning", load_balancer="fe-lb"))
+    assert (told["text"], told["runbook"], told["level"]) == ("Summary of Overloaded", "overloaded", "starting")
 
 
 # All that the page needs to know whether all is well.

@@ -35,6 +35,7 @@ ELSEWHERE = {
         "swarm_edge_hosts",
         "swarm_drain_delay",
     ],
+    "tests/unit/test_balancer.py": ["fe_max_requests", "be_max_requests", "lb_panic_share"],
     "tests/unit/test_recovery.py": ["backup_environment", "backup_keep", "backup_logs_days"],
     "tests/unit/test_wiring.py": [
         "fe_image",

@@ -6,6 +6,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import stack_haproxy
 from docker.errors import APIError, NotFound
 from exporter import balancers, collector, engine, logs, questions
 from stack import PROJECT
@@ -219,6 +220,44 @@ def test_replica_that_is_judged_in_two_ways_serves_if_it_passes_one_of_them(monk
     # One that serves has no reason not to.
     assert [bool(found[address].reason) for address in ("10.0.0.2", "10.0.0.3", "10.0.0.4")] == [False, False, True]
     assert found["10.0.0.3"].requests == 12
+
+
+BACKENDS = """# pxname,svname,status,stot,hrsp_5xx,econ,eresp,rtime,type,addr,check_status,check_code,lastchg,lastsess
+fe,fe-1,{fe},100,3,1,2,20,2,10.0.0.2:8000,L7STS,404,60,{idle}
+fe,fe-2,UP,50,0,0,0,20,2,10.0.0.3:8000,L7OK,200,90,1
+fe,BACKEND,UP,150,3,1,2,20,1,,,,90,1
+fe-streams,fe-1,UP,10,0,0,1,1,2,10.0.0.3:8000,L7OK,200,5,0
+fe-streams,fe-2,DOWN,20,0,0,1,1,2,10.0.0.2:8000,L7TOUT,,7,0
+fe-open,fe-1,UP,7,1,0,0,900,2,10.0.0.2:8000,L4OK,,8,9
+fe-open,fe-2,UP,0,0,0,0,0,2,10.0.0.3:8000,L4OK,,8,-1
+fe-open,fe-3,UP,0,0,0,0,0,2,10.0.0.4:8000,L4OK,,8,-1
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "idle", "up", "reason", "response"),
+    [
+        ("UP", "2", True, "", 0.02),
+        # What it has answered last tells how long it takes; a stream begins at once.
+        ("DOWN", "30", False, "HTTP 404", 0.9),
+        ("DOWN", "-1", False, "HTTP 404", 0.9),
+        ("DRAIN", "2", False, "drained", 0.02),
+    ],
+)
+def test_requests_of_all_backends_are_counted_and_one_decides_about_rotation(status, idle, up, reason, response):
+    text = BACKENDS.format(fe=status, idle=idle)
+    found = {server.address: server for server in balancers.read_servers("fe-lb", text)}
+    # One that the first does not know yet is not told of.
+    assert set(found) == {"10.0.0.2", "10.0.0.3"}
+    first, second = found["10.0.0.2"], found["10.0.0.3"]
+    assert (first.requests, first.errors, first.response_time) == (127, 8, response)
+    assert (first.up, first.reason) == (up, reason)
+    assert abs(first.since - (time.time() - 60)) < 2
+    assert (second.requests, second.errors, second.response_time, second.up) == (60, 1, 0.02, True)
+
+
+def test_backends_that_say_nothing_about_rotation_are_those_of_the_load_balancer():
+    assert ("", balancers.STREAMS, balancers.OPEN) == stack_haproxy.SUFFIXES
 
 
 @pytest.mark.parametrize(

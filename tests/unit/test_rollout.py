@@ -142,9 +142,10 @@ def test_failed_check_is_found_with_what_it_was_answered(row, found):
 def test_new_container_is_admitted_by_the_definition_that_is_wanted(tmp_path, first, admitted):
     """Whatever it answers to the one of before: the load balancer will know that one no longer."""
     stack = stack_project.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
-    state = (
-        "1\n# srv_name srv_addr srv_op_state srv_admin_state\nfe-1 10.0.0.2 0 0\nfe-10001 10.0.0.2 2 0\nfe-10002 - 0 32\n"
-    )
+    slots = ["fe fe-1 10.0.0.2 0 0", "fe fe-10001 10.0.0.2 2 0", "fe fe-10002 - 0 32", "fe-open fe-1 10.0.0.2 2 0"]
+    # A tier whose name only begins the same, and slots of its own tier that no request goes to by its checks.
+    slots += ["fe-other fe-1 10.0.0.2 2 0", "fe-open fe-2 - 0 32"]
+    state = "\n".join(["1", "# be_name srv_name srv_addr srv_op_state srv_admin_state", *slots])
     stack.ask = lambda *_: state
     service = {"name": "fe", "replicas": 1, "batch": "1", "first": first, "load_balancers": [{"name": "fe-lb"}], "memory": 0}
     rollout = stack_replicas.Rollout(stack, service, {}, 1, print)

@@ -153,10 +153,13 @@ def test_debugger_is_refused_with_a_sentence(host, command, service, arguments, 
 
 
 class Balancer:
-    """Answers on a master socket as HAProxy does, for three servers of be."""
+    """Answers on a master socket as HAProxy does, for three servers of be in each of its backends."""
+
+    BACKENDS = ("be", "be-open")
 
     def __init__(self, folder):
-        self.servers = {"be-1": ["10.0.0.1", 2, 0], "be-2": ["10.0.0.2", 2, 0], "be-3": ["-", 0, 0x20]}
+        slots = {"be-1": ("10.0.0.1", 2, 0), "be-2": ("10.0.0.2", 2, 0), "be-3": ("-", 0, 0x20)}
+        self.servers = {f"{backend}/{name}": [*slots[name]] for backend in self.BACKENDS for name in slots}
         self.unchecked, self.heard, self.checked = set(), [], None
         (folder / "be-lb/run").mkdir(parents=True)
         self.server = socket.socket(socket.AF_UNIX)
@@ -177,14 +180,15 @@ class Balancer:
     def answer(self, command):
         """Return what HAProxy says to a command."""
         if command.startswith("show servers state"):
-            rows = [f"1 be 1 {name} {' '.join(map(str, values))}" for name, values in self.servers.items()]
+            slots = [(*path.split("/"), *values) for path, values in self.servers.items()]
+            rows = ["1 {} 1 {} {} {} {}".format(*slot) for slot in [*slots, ("be-lb", "be-9", "10.0.0.7", 2, 0)]]
             return HEADER + "\n".join(rows) + "\n"
         self.heard.append(command)
         if self.checked:
             self.checked.cancel()
         self.checked = threading.Timer(0.5, self.check)
         self.checked.start()
-        name = command.split()[2].removeprefix("be/")
+        name = command.split()[2]
         if command.startswith(("disable health", "enable health")):
             (self.unchecked.add if command.startswith("disable") else self.unchecked.discard)(name)
         elif command.endswith(("state maint", "state ready")):
@@ -199,7 +203,8 @@ class Balancer:
 
     def found(self):
         """Let the balancer find the replica of the session, which has passed its first check."""
-        self.servers["be-3"] = ["10.0.0.9", 2, 0]
+        for backend in self.BACKENDS:
+            self.servers[f"{backend}/be-3"] = ["10.0.0.9", 2, 0]
 
     def as_before(self):
         """Tell whether nothing of a session is left."""
@@ -226,12 +231,13 @@ def test_replica_serves_alone_and_is_not_checked(session):
     wait_until(lambda: any("inspect" in line for line in host.asked()))
     assert not balancer.heard
     balancer.found()
-    wait_until(lambda: len(balancer.heard) == 3)
-    assert balancer.heard[0] == "disable health be/be-3"
-    assert set(balancer.heard[1:]) == {"set server be/be-1 state maint", "set server be/be-2 state maint"}
+    wait_until(lambda: len(balancer.heard) == 6)
+    assert balancer.heard[:2] == ["disable health be/be-3", "disable health be-open/be-3"]
+    others = {f"{backend}/be-{number}" for backend in balancer.BACKENDS for number in (1, 2)}
+    assert set(balancer.heard[2:]) == {f"set server {path} state maint" for path in others}
     # One that comes back is sent away again.
-    balancer.servers["be-2"][2] = 0
-    wait_until(lambda: balancer.servers["be-2"][2] == 0x01)
+    balancer.servers["be/be-2"][2] = 0
+    wait_until(lambda: balancer.servers["be/be-2"][2] == 0x01)
     one.over.set()
     watcher.join(10)
     # Another run is told who has the stack.
@@ -240,7 +246,7 @@ def test_replica_serves_alone_and_is_not_checked(session):
     one.restore()
     assert balancer.as_before()
     # Those that come back have passed a check before this one goes.
-    assert balancer.servers["be-1"][1] == balancer.servers["be-2"][1] == 2
+    assert balancer.servers["be/be-1"][1] == balancer.servers["be/be-2"][1] == 2
     assert "rm --force shop-be-debug" in host.asked()
     assert stack_lock.running(one.folder) == {}
     # Done once, it leaves a run alone that has come since.
@@ -272,7 +278,7 @@ def test_session_that_is_broken_off_is_put_right(session, number):
         if number:
             wait_until(lambda: stack_lock.running(one.folder))
             balancer.found()
-            wait_until(lambda: balancer.unchecked and balancer.servers["be-1"][2])
+            wait_until(lambda: balancer.unchecked and balancer.servers["be/be-1"][2])
             assert not balancer.as_before()
             process.send_signal(number)
         process.wait(30)

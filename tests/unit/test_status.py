@@ -38,17 +38,43 @@ def test_trouble_of_a_container(state, text, trouble):
     assert status.trouble({"state": state, "status": text}) == trouble
 
 
-STATISTICS = """# pxname,svname,type,stot,req_tot,hrsp_5xx,econ,eresp
-application,FRONTEND,0,10,12,1,,
-metrics,FRONTEND,0,99,99,0,,
-fe,fe-1,2,7,,2,1,1
-fe,BACKEND,1,7,7,2,1,1
+STATISTICS = """# pxname,svname,type,addr,stot,req_tot,hrsp_5xx,econ,eresp
+application,FRONTEND,0,,10,12,1,,
+metrics,FRONTEND,0,,99,99,0,,
+fe,fe-1,2,10.0.0.2:8000,7,,2,1,1
+fe,fe-2,2,10.0.0.3:8000,5,,0,0,0
+fe,BACKEND,1,,7,7,2,1,1
+fe-streams,fe-1,2,10.0.0.3:8000,2,,0,0,1
+fe-open,fe-1,2,10.0.0.2:8000,1,,0,0,0
 """
 
 
-def test_requests_are_counted_by_server_and_at_the_edge():
+def test_requests_are_counted_by_address_in_all_backends_and_at_the_edge():
     counts = stack_haproxy.read_counts(STATISTICS)
-    assert counts == {"FRONTEND": stack_haproxy.Counts(12, 1), "fe-1": stack_haproxy.Counts(7, 4)}
+    found = {"10.0.0.2": stack_haproxy.Counts(8, 4), "10.0.0.3": stack_haproxy.Counts(7, 1)}
+    assert counts == {"FRONTEND": stack_haproxy.Counts(12, 1), **found}
+
+
+@pytest.mark.parametrize(
+    ("judged", "rest", "rate", "fails_open"),
+    [
+        (2, 2, 0, False),
+        # One of them is judged good, and nothing goes the other way.
+        (1, 3, 0, False),
+        (0, 2, 0, True),
+        (1, 3, 5, True),
+        # None takes a connection.
+        (0, 0, 0, False),
+    ],
+)
+def test_requests_to_servers_that_fail_their_checks_are_noticed(judged, rest, rate, fails_open):
+    rows = [f"fe,BACKEND,1,{judged},3", f"fe-open,BACKEND,1,{rest},{rate}", "be,BACKEND,1,0,0", "fe-open,fe-1,2,1,9"]
+    statistics = "\n".join(["# pxname,svname,type,act,rate", *rows])
+    assert stack_haproxy.fails_open(statistics, "fe") == fails_open
+
+
+def test_without_the_other_backend_nothing_fails_open():
+    assert not stack_haproxy.fails_open("# pxname,svname,type,act,rate\nfe,BACKEND,1,0,0", "fe")
 
 
 def balancer(moment, requests, failed):

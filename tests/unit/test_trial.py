@@ -87,10 +87,14 @@ def configuration(*definitions, tier=0, **settings):
 
 def test_each_definition_has_its_servers_and_its_question():
     text = configuration({**NEW, "first": B}, {**OLD, "first": A})
-    (send,) = [line for line in text.splitlines() if "http-check send" in line]
+    send, streams = [line for line in text.splitlines() if "http-check send" in line]
+    assert send == streams
     assert [part in send for part in ("/healthz", "/ready", "localhost", "shop.example")] == [True] * 4
     templates = [line.split()[1:4] for line in text.splitlines() if "server-template" in line]
-    assert templates == [["fe-", "1-400", "fe:8000"], ["fe-", "10001-10400", "frontend.fe:8010"]]
+    # Where requests go, where streams go, and where the last servers are found by a connection to each port.
+    assert templates == 3 * [["fe-", "1-400", "fe:8000"], ["fe-", "10001-10400", "frontend.fe:8010"]]
+    same = configuration({**NEW, "port": 8000, "first": B}, {**OLD, "first": A})
+    assert same.partition("\nbackend fe-open\n")[2].count("server-template") == 1
     aliases = yaml.safe_load(
         (PROJECT / "docker-compose.yml.j2").read_text().partition("frontend: {aliases: ")[2].split("}")[0]
     )
@@ -162,7 +166,7 @@ def test_reason_names_the_setting_and_what_the_replicas_answered(kind, code, fai
     assert advice.endswith(".")
 
 
-STATE = "1\n# srv_name srv_addr srv_op_state srv_admin_state srv_check_status srv_check_result srv_port\n"
+STATE = "1\n# be_name srv_name srv_addr srv_op_state srv_admin_state srv_check_status srv_check_result srv_port\n"
 
 
 class Balancer:
@@ -210,7 +214,7 @@ class Balancer:
         if "info" in command:
             return f"description: {self.runs}\n"
         if "servers state" in command:
-            return f"{STATE}fe-1 10.0.0.2 2 0 15 3 8000\nfe-2 10.0.0.3 2 0 15 3 8000\n"
+            return f"{STATE}fe fe-1 10.0.0.2 2 0 15 3 8000\nfe fe-2 10.0.0.3 2 0 15 3 8000\n"
         lost = self.loses and self.runs == "bbbb"
         check = "DOWN,L7STS,404" if lost else "UP,L7OK,200"
         rows = f"fe,fe-10001,{check},10.0.0.2:8000\nfe,fe-10002,{check},10.0.0.3:8000\n"
@@ -290,9 +294,8 @@ def test_configuration_that_loses_servers_goes_back_by_itself(balancer, action, 
     balancer.entry["before"] = before
     balancer.file.write_text("    description bbbb\n")
     if refuses or loses:
-        words = (
-            "refused its new" if refuses else "both replicas of fe answer it with 404; fe-lb was put back to the previous configuration"
-        )
+        answered = "both replicas of fe answer it with 404; fe-lb was put back to the previous configuration"
+        words = "refused its new" if refuses else answered
         with pytest.raises(haproxy_converge.ConvergeError, match=words):
             balancer.do(action)
         assert balancer.file.read_text() == before
@@ -326,16 +329,21 @@ def test_next_process_takes_over_servers_and_no_check(tmp_path, monkeypatch):
     They move up: the resolver of HAProxy fills empty slots first, with addresses that later ones still have.
     """
     lines = [
-        "fe-1 10.0.0.5 0 32 15 3 8000",
-        "fe-2 10.0.0.4 2 0 15 3 7000",
-        "fe-3 10.0.0.2 2 0 15 3 8000",
-        "fe-7 10.0.0.3 2 8 15 3 8000",
-        "fe-10001 10.0.0.3 0 0 11 2 8000",
-        "fe-10002 10.0.0.2 0 0 11 2 8010",
+        "fe fe-1 10.0.0.5 0 32 15 3 8000",
+        "fe fe-2 10.0.0.4 2 0 15 3 7000",
+        "fe fe-3 10.0.0.2 2 0 15 3 8000",
+        "fe fe-7 10.0.0.3 2 8 15 3 8000",
+        "fe fe-10001 10.0.0.3 0 0 11 2 8000",
+        "fe fe-10002 10.0.0.2 0 0 11 2 8010",
+        # The slots of another backend are counted for themselves.
+        "fe-open fe-2 10.0.0.2 2 0 6 3 8000",
     ]
     monkeypatch.setattr(stack_haproxy, "ask", lambda *_: STATE + "\n".join(lines) + "\n")
     stack_haproxy.save_state(tmp_path / "master.sock", [{"first": B, "port": 8010}, {"first": A, "port": 8000}])
     assert (tmp_path / "state").read_text() == STATE + "".join(
         f"{line}\n"
-        for line in ("fe-1 10.0.0.2 2 0 1 0 8000", "fe-2 10.0.0.3 2 8 1 0 8000", "fe-10001 10.0.0.2 0 0 1 0 8010")
+        for line in (
+            *("fe fe-1 10.0.0.2 2 0 1 0 8000", "fe fe-2 10.0.0.3 2 8 1 0 8000", "fe fe-10001 10.0.0.2 0 0 1 0 8010"),
+            "fe-open fe-1 10.0.0.2 2 0 1 0 8000",
+        )
     )

@@ -74,7 +74,7 @@ def test_what_has_ended_is_nothing():
 
 
 STATE = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n"
-STATISTICS = "# pxname,svname,status,check_status\n"
+STATISTICS = "# pxname,svname,status,check_status,addr,hrsp_2xx,hrsp_5xx\n"
 # Seconds after which each kind of replica is restarted: just after these, and not before.
 AT_ONCE, LATER = watchdog.CERTAIN, watchdog.PATIENCE
 
@@ -88,6 +88,8 @@ class Scene:
         self.root, self.now, self.servers, self.restarted = folder, 1000.0, {}, []
         self.threads = dict.fromkeys(range(1, 9), 1)
         self.busy = set()
+        # Those that answer requests although they fail their checks, and how often they have.
+        self.answering, self.answers = set(), 7
         # All have started long ago and run.
         self.states = dict.fromkeys(range(1, 9), "running")
         self.started = dict.fromkeys(range(1, 9), "2020-01-01T00:00:00.0Z")
@@ -108,7 +110,17 @@ class Scene:
                 for number, check in self.servers.items()
             ]
             return STATE + "".join(f"{line}\n" for line in lines)
-        rows = [f"fe,fe-{number},{'UP' if check == 'L7OK' else 'DOWN'},{check}" for number, check in self.servers.items()]
+        rows = [
+            f"fe,fe-{number},{'UP' if check == 'L7OK' else 'DOWN'},{check},10.0.0.{number}:8000,,"
+            for number, check in self.servers.items()
+        ]
+        self.answers += 1
+        # In another slot of another backend, and with errors that are the load balancer's own.
+        rows += [
+            f"fe-open,fe-{9 - number},UP,L4OK,10.0.0.{number}:8000"
+            f",{self.answers if number in self.answering else 7},{self.answers}"
+            for number in self.servers
+        ]
         return STATISTICS + "".join(f"{row}\n" for row in rows)
 
     def container(self, number):
@@ -189,6 +201,18 @@ def test_replica_of_which_something_runs_is_given_ten_seconds(scene, how):
     else:
         scene.threads[2] += 1
     assert scene.passes(LATER - watchdog.INTERVAL) == []
+    assert scene.passes(1) == [2]
+
+
+@pytest.mark.parametrize("others", ["L7TOUT", "L7OK"])
+def test_replica_that_answers_requests_is_slow_and_left_alone_until_it_stops(scene, others):
+    """As all of them are under too much load: a restart would take the last ones away."""
+    scene.servers = {1: others, 2: "L7TOUT"}
+    scene.busy.update({1, 2})
+    scene.answering = {1, 2}
+    assert scene.passes(5 * LATER) == []
+    scene.answering.discard(2)
+    assert scene.passes(LATER - 2 * watchdog.INTERVAL) == []
     assert scene.passes(1) == [2]
 
 

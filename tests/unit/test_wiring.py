@@ -14,6 +14,7 @@ import stack_checks_services
 import stack_settings
 import yaml
 from ansible.template import trust_as_template
+from console import state
 from wiring import HOST, PROJECT, holds, load, render, render_template, task
 
 PLATFORM = {"registry": "haproxy:1", "debian": "webstack/haproxy:1", "context": "files/images/haproxy", "digest": "d1"}
@@ -174,6 +175,18 @@ def test_reasons_of_failed_checks_name_the_path_that_is_asked_for():
     deployment = load("roles/monitoring/vars/main.yml")["__monitoring_deployment"]
     facts = {"_load_balancer_certificate": "", "fe_health_path": "/nope", "be_health_path": ""}
     assert render(deployment["health_paths"], "monitoring", **facts) == {"fe": "/nope", "be": ""}
+
+
+def test_recording_rules_are_about_the_tiers_of_the_load_balancers():
+    tiers = [{"servers": {"name": name}} for name in ("one", "two")]
+    text = render_template("recording.yml.j2", "monitoring", ansible_managed="", _load_balancer_tiers=tiers)
+    asked = dict.fromkeys(re.findall(r'haproxy_backend_\w+\{proxy=~"([^"]*)"', text))
+    assert list(asked) == ["one|two", "(one|two)-open"]
+    groups = yaml.safe_load(text)["groups"] + load("roles/monitoring/files/alerts.yml")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    # What rules read of each other, and what the console reads, is recorded.
+    read = re.findall(r"\b[a-z]\w*:[a-z_0-9:]+", " ".join([rule["expr"] for rule in rules] + list(state.NOW.values())))
+    assert set(read) <= {rule.get("record") for rule in rules}
 
 
 def test_monitoring_grafana_password_is_the_secret_of_grafana():

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 from stack_environment import clean_environment
-from stack_haproxy import STOPPED, ask, by_address, read_checks, read_servers
+from stack_haproxy import STOPPED, ask, by_address, read_answers, read_checks, read_servers
 from stack_history import append, read, tell
 from stack_lock import LockError, held, holder, pauses
 from stack_process import family
@@ -50,6 +50,8 @@ class Watchdog:
         self.since: dict[tuple[str, str], float] = {}
         # What the engine said of a replica when it was first found to be out, and how often its threads had run by then.
         self.marks: dict[tuple[str, str], tuple[dict, int]] = {}
+        # What a replica that is out has answered all the same, because too few others are in (lb_panic_share).
+        self.answers: dict[tuple[str, str], int] = {}
         # Not forgotten when this program itself starts anew.
         self.restarted: dict[str, list[float]] = {}
         for event in self.events():
@@ -92,15 +94,23 @@ class Watchdog:
         for server in down:
             self.since.setdefault((name, server.address), now)
         self.marks = {key: value for key, value in self.marks.items() if key in self.since}
+        self.answers = {key: value for key, value in self.answers.items() if key in self.since}
         # The last one that was restarted serves again, or has had its time.
         begun, fresh = self.settling.get(name, (0.0, set()))
         if up & fresh or now - begun > SETTLE:
             self.settling.pop(name, None)
         if not down or name in self.settling or holder(self.root):
             return
-        checks = read_checks(ask(socket, "@1 show stat", timeout=2), name)
+        statistics = ask(socket, "@1 show stat", timeout=2)
+        checks, answers = read_checks(statistics, name), read_answers(statistics)
         for server in down:
             check = checks.get(server.name, "")
+            answered = answers.get(server.address, 0)
+            if answered > self.answers.setdefault((name, server.address), answered):
+                # Who answers is slow, not hanging: begin anew.
+                self.answers[name, server.address] = answered
+                self.since[name, server.address] = now
+                self.marks.pop((name, server.address), None)
             waited = now - self.since[name, server.address]
             limit = CERTAIN if check in HANGING and up else PATIENCE
             if check in HANGING and (name, server.address) not in self.marks:

@@ -79,7 +79,7 @@ CHARTS: dict[str, dict[str, Any]] = {
         ),
     },
     "replicas": {
-        "title": "Replicas that get requests",
+        "title": "Replicas in rotation",
         "unit": "",
         "format": ",.3~r",
         "lines": (("{service}", "{service}", False, "service:replicas:serving"),),

@@ -31,8 +31,11 @@ NOW = {
     "response": "container_response_time_seconds",
     "wanted": "stack_containers_wanted",
     "serving": "service:replicas:serving",
+    "open": "service:fails_open",
     "requests": "load_balancer:requests:rate",
     "failures": "load_balancer:errors:rate",
+    "refused": "load_balancer:refused:rate",
+    "queue": "load_balancer:queue",
     "p95": "load_balancer:latency_seconds:p95",
     "queries": "database:queries:rate",
     "mysql": "mysql_up",
@@ -58,6 +61,8 @@ MEANING = {
     "be": "The site has no back end",
     "db": "The site has no database",
 }
+# How a replica is that serves although it fails its check, because too few of its tier pass.
+FAILS = "fails its check, gets requests all the same"
 # Seconds from its start in which a container is taken to be starting.
 START = 30.0
 # Seconds after which what Prometheus knows is old.
@@ -89,16 +94,24 @@ def trouble(rank: int, text: str, runbook: str, since: float = 0.0, covers: Iter
 
 
 def condition(
-    state: str, health: float, rotation: float | None, reason: str = "", *, balanced: bool = False, age: float = 1e9
+    state: str,
+    health: float,
+    rotation: float | None,
+    reason: str = "",
+    *,
+    balanced: bool = False,
+    fails_open: bool = False,
+    age: float = 1e9,
 ) -> tuple[str, str]:
     """Return how a container is (``well``, ``starting`` or ``bad``) and that in words.
 
     Args:
         state: what the engine calls it.
         health: 1, 0 (not, or not yet) or -1 (nobody checks).
-        rotation: whether its load balancer sends it requests; None: it does not know it.
-        reason: why it sends none.
+        rotation: whether its load balancer has it in rotation; None: it does not know it.
+        reason: why it has not.
         balanced: whether one should.
+        fails_open: whether it sends requests also to replicas that are not.
         age: seconds since it was started.
     """
     if state != "running":
@@ -108,7 +121,8 @@ def condition(
             return "starting", "drained: ends its requests"
         if age < START or reason == "not checked yet":
             return "starting", f"starts: {reason or 'gets no requests yet'}"
-        return "bad", f"gets no requests: {reason}" if reason else "gets no requests"
+        level, words = ("starting", FAILS) if fails_open else ("bad", "gets no requests")
+        return level, f"{words}: {reason}" if reason else words
     if health == 0:
         return "starting", "not healthy"
     if balanced and rotation is None:
@@ -116,8 +130,10 @@ def condition(
     return "well", "gets requests" if rotation else "healthy" if health > 0 else "runs"
 
 
-def container(labels: Labels, now: dict[str, dict[str, float]], reasons: dict[str, str], moment: float) -> dict[str, Any]:
-    """Return what the page shows of one container, by the labels of its state."""
+def container(
+    labels: Labels, now: dict[str, dict[str, float]], reasons: dict[str, str], fails_open: bool, moment: float
+) -> dict[str, Any]:
+    """Return what the page shows of one container, by the labels of its state; ``fails_open``: see ``condition``."""
     name, state = labels["name"], labels["state"]
     health, rotation = now["health"].get(name, -1), now["rotation"].get(name)
     level, words = condition(
@@ -126,6 +142,7 @@ def container(labels: Labels, now: dict[str, dict[str, float]], reasons: dict[st
         rotation,
         reasons.get(name, ""),
         balanced=labels["service"] in TIERS,
+        fails_open=fails_open,
         age=moment - now["started"].get(name, 0.0),
     )
     if (code := now["exit"].get(name)) is not None and state in ("exited", "dead"):
@@ -163,11 +180,13 @@ def services(found: dict[str, list[Series]], moment: float) -> list[dict[str, An
     """Return every service with its containers, those of the sketch first."""
     now = {name: by_name(series) for name, series in found.items()}
     reasons = {series.labels["name"]: series.labels["reason"] for series in found["reason"]}
-    wanted = by_name(found["wanted"], "service")
+    wanted, fails_open = by_name(found["wanted"], "service"), by_name(found["open"], "service")
     containers = defaultdict(list)
     for series in found["state"]:
-        containers[series.labels["service"]].append(container(series.labels, now, reasons, moment))
-    balancers = {name: by_name(found[name], "load_balancer") for name in ("requests", "failures", "p95")}
+        service = series.labels["service"]
+        shown = container(series.labels, now, reasons, bool(fails_open.get(service)), moment)
+        containers[service].append(shown)
+    balancers = {name: by_name(found[name], "load_balancer") for name in ("requests", "failures", "refused", "queue", "p95")}
     result = []
     for name in [*SERVICES, *sorted(set(containers) - set(SERVICES))]:
         balancer = BALANCER.get(name)
@@ -179,6 +198,9 @@ def services(found: dict[str, list[Series]], moment: float) -> list[dict[str, An
                 "containers": sorted(containers[name], key=lambda item: (number(item["name"]), item["node"])),
                 "rate": balancers["requests"].get(balancer),
                 "errors": balancers["failures"].get(balancer),
+                "refused": balancers["refused"].get(balancer),
+                "queue": balancers["queue"].get(balancer),
+                "fails_open": bool(fails_open.get(name)),
                 "p95": balancers["p95"].get(balancer),
             }
         )
@@ -225,7 +247,7 @@ def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> d
         why = "it does not answer" if well else f"{name} is {', '.join(words) or 'missing'}"
         section = "DatabaseDown" if name == "db" else "TierDown"
         return trouble(DOWN, f"{MEANING[name]}: {why}", section, 0.0 if well else since, covers)
-    if not service["wanted"] or well or serving.get(name, 0 if containers else 1):
+    if not service["wanted"] or well or service["fails_open"] or serving.get(name, 0 if containers else 1):
         return None
     noun = TIERS[name]
     running = [item for item in containers if item["running"]]
@@ -234,6 +256,18 @@ def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> d
     if reasons:
         why += f": {', '.join(text for text, _ in reasons.most_common())}"
     return trouble(DOWN, f"{MEANING[name]}: {why}", "TierDown", since, covers)
+
+
+def failing(service: dict[str, Any]) -> dict[str, Any]:
+    """Return what is wrong if a tier's load balancer sends requests also to replicas that fail their checks."""
+    containers = [item for item in service["containers"] if item["words"].startswith(FAILS)]
+    text = f"Too few {TIERS[service['service']]}s pass their checks: those that fail get requests all the same"
+    reasons = Counter(reason for item in containers if (reason := item["words"].partition(": ")[2]))
+    if reasons:
+        text += f": {', '.join(reason for reason, _ in reasons.most_common())}"
+    since = max((item["since"] for item in containers), default=0.0)
+    covers = [service["service"], *(item["name"] for item in containers)]
+    return trouble(CRITICAL, text, "TierFailsOpen", since, covers)
 
 
 def missing(
@@ -281,8 +315,10 @@ def troubles(
         if service["service"] in MEANING and (worst := down(service, serving, answers)):
             result.append(worst)
             continue
+        if service["fails_open"]:
+            result.append(failing(service))
         for item in service["containers"]:
-            if item["level"] != "well":
+            if item["level"] != "well" and not item["words"].startswith(FAILS):
                 rank, section = (
                     (BROKEN, "ReplicaOutOfRotation") if item["level"] == "bad" else (WARNING, "ContainerUnhealthy")
                 )

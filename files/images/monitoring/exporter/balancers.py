@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import socket
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import requests
@@ -28,6 +28,9 @@ REASONS = {
     "L7STS": "HTTP {code}",
 }
 DRAINED = "drained"
+# What the names of those backends of a tier end with that say nothing about rotation (haproxy.cfg.j2): for WebSockets and
+# event streams, and for when too few replicas pass their checks.
+STREAMS, OPEN = "-streams", "-open"
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Server:
     errors: int
     # Average of the last 1024 requests, in seconds (HAProxy's rtime).
     response_time: float
-    # Why it gets no requests; empty: it does.
+    # Why it is not in rotation; empty: it is.
     reason: str = ""
     # Whether the reason is about the path that is asked for.
     asked: bool = False
@@ -49,9 +52,14 @@ class Server:
     since: float = 0.0
 
 
+def passes(row: dict[str, str]) -> bool:
+    """Tell whether a server is in rotation, by a row of the statistics."""
+    return row["status"].startswith(("UP", "no check"))
+
+
 def reason(row: dict[str, str]) -> str:
-    """Return why a server gets no requests, by a row of the statistics; empty if it does."""
-    if row["status"].startswith(("UP", "no check")):
+    """Return why a server is not in rotation, by a row of the statistics; empty if it is."""
+    if passes(row):
         return ""
     if row["status"].startswith("DRAIN"):
         return DRAINED
@@ -60,29 +68,46 @@ def reason(row: dict[str, str]) -> str:
     return REASONS.get(status, "its check fails").format(code=code if code.isdecimal() else "")
 
 
+def idle(row: dict[str, str]) -> float:
+    """Return the seconds since a server got its last request, by a row of the statistics; infinite if it has got none."""
+    seconds = int(row.get("lastsess") or -1)
+    return seconds if seconds >= 0 else math.inf
+
+
+def combined(balancer: str, address: str, rows: list[dict[str, str]], judged: list[dict[str, str]]) -> Server:
+    """Return a replica by its rows of the statistics; those that are ``judged`` say whether it is in rotation."""
+    # During a change a replica may be judged in two ways; one that it passes is enough.
+    up = any(passes(row) for row in judged)
+    first = next(row for row in judged if passes(row) == up)
+    # An average of old requests says nothing; and streams begin at once, whatever the replica does.
+    short = [row for row in rows if not row["pxname"].endswith(STREAMS)]
+    latest = min(short, key=lambda row: (idle(row), -int(row["rtime"] or 0)))
+    return Server(
+        balancer,
+        address,
+        up,
+        sum(int(row["stot"] or 0) for row in rows),
+        # What the server has answered badly, and what it has not answered.
+        sum(int(row[name] or 0) for row in rows for name in ("hrsp_5xx", "econ", "eresp")),
+        int(latest["rtime"] or 0) / 1000,
+        reason(first),
+        (first.get("check_status") or "").lstrip("* ").startswith("L7"),
+        # Whole seconds on both sides, so that it stays the same from one look to the next.
+        int(time.time()) - int(first["lastchg"]) if first.get("lastchg") else 0.0,
+    )
+
+
 def read_servers(balancer: str, text: str) -> list[Server]:
-    """Return the servers in HAProxy's statistics as CSV (management guide, 9.1) that have an address."""
-    servers = []
+    """Return the replicas in HAProxy's statistics as CSV (management guide, 9.1) that have an address."""
+    found: dict[str, list[dict[str, str]]] = {}
     for row in csv.DictReader(io.StringIO(text.removeprefix("# "))):
         # Type 2 is a server; a slot without a replica is in maintenance.
-        if row["type"] != "2" or row["status"].startswith("MAINT"):
-            continue
-        # What the server has answered badly, and what it has not answered.
-        errors = sum(int(row[name] or 0) for name in ("hrsp_5xx", "econ", "eresp"))
-        servers.append(
-            Server(
-                balancer,
-                row["addr"].rpartition(":")[0],
-                row["status"].startswith(("UP", "no check")),
-                int(row["stot"] or 0),
-                errors,
-                int(row["rtime"] or 0) / 1000,
-                reason(row),
-                (row.get("check_status") or "").lstrip("* ").startswith("L7"),
-                # Whole seconds on both sides, so that it stays the same from one look to the next.
-                int(time.time()) - int(row["lastchg"]) if row.get("lastchg") else 0.0,
-            )
-        )
+        if row["type"] == "2" and not row["status"].startswith("MAINT"):
+            found.setdefault(row["addr"].rpartition(":")[0], []).append(row)
+    servers = []
+    for address, rows in found.items():
+        if judged := [row for row in rows if not row["pxname"].endswith((STREAMS, OPEN))]:
+            servers.append(combined(balancer, address, rows, judged))
     return servers
 
 
@@ -97,10 +122,9 @@ def addresses(url: str) -> list[str]:
     return [f"{parts.scheme}://{address}:{port}" for address, port in sorted({item[4] for item in found})]
 
 
-def merged(servers: list[Server], enough: Callable[[Iterable[bool]], bool]) -> Server:
-    """Return what is said of one replica in several places; it is in rotation if ``enough`` of them (any, all) say so."""
-    up = enough(server.up for server in servers)
-    # If it is out, one that sends it nothing has the reason; if it is in, one that says so has none.
+def merged(servers: list[Server]) -> Server:
+    """Return what several load balancers say of one replica; it is in rotation if it is at each of them."""
+    up = all(server.up for server in servers)
     first = next(server for server in servers if server.up == up)
     return Server(
         first.balancer,
@@ -121,10 +145,6 @@ def ask(balancer: str, url: str) -> list[Server]:
     for each in addresses(url):
         answer = requests.get(f"{each}/;csv;no-maint", timeout=TIMEOUT)
         answer.raise_for_status()
-        slots: dict[str, list[Server]] = {}
-        for server in read_servers(balancer, answer.text):
-            slots.setdefault(server.address, []).append(server)
-        # During a change one load balancer may judge a replica in two ways; one that it passes is enough.
-        for address, servers in slots.items():
-            found.setdefault(address, []).append(merged(servers, any))
-    return [merged(servers, all) for servers in found.values()]
+        for replica in read_servers(balancer, answer.text):
+            found.setdefault(replica.address, []).append(replica)
+    return [merged(servers) for servers in found.values()]

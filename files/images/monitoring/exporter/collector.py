@@ -170,18 +170,17 @@ def measure(container: Found, labels: dict[str, str], families: Families) -> Non
 def serve(server: balancers.Server, labels: dict[str, str], path: str, families: Families) -> None:
     """Add what a load balancer says of a replica, whose checks ask for ``path``."""
     labels = {**labels, "load_balancer": server.balancer}
-    families.gauge("container_in_rotation", "Whether the load balancer sends requests to the replica.", server.up, labels)
+    families.gauge("container_in_rotation", "Whether the load balancer has the replica in rotation.", server.up, labels)
     if server.since:
         text = "When the replica was put into rotation or taken out of it, seconds of the epoch."
         families.gauge("container_rotation_since_seconds", text, server.since, labels)
     if server.reason:
         why = f"{server.reason} on {path}" if server.asked and path and server.reason != balancers.DRAINED else server.reason
-        text = "Why the load balancer sends the replica no requests."
+        text = "Why the load balancer does not have the replica in rotation."
         families.gauge("container_out_of_rotation", text, 1, {**labels, "reason": why})
-    families.counter(
-        "container_requests", "Requests that the load balancer has sent to the replica's slot.", server.requests, labels
-    )
-    text = "Requests to the replica's slot that ended with a status of 5xx or without an answer."
+    text = "Requests that the load balancer has sent to the replica's slots, streams included."
+    families.counter("container_requests", text, server.requests, labels)
+    text = "Requests to the replica's slots that ended with a status of 5xx or without an answer."
     families.counter("container_request_errors", text, server.errors, labels)
     text = "How long the replica took to answer, as the average of the last 1024 requests."
     families.gauge("container_response_time_seconds", text, server.response_time, labels)

@@ -94,7 +94,10 @@ function service(item, data) {
   const figures = [];
   if (known(item.rate)) figures.push(make("span", {}, `${amount(item.rate)} ${item.service === "db" ? "queries" : "requests"}/s`));
   if (item.errors) figures.push(make("span", { class: "failed" }, `${amount(item.errors)} failed/s`));
+  if (item.refused) figures.push(make("span", { class: "failed" }, `${amount(item.refused)} refused/s`));
+  if (item.queue) figures.push(make("span", {}, `${item.queue} waiting`));
   if (known(item.p95)) figures.push(make("span", {}, item.p95 < SLOW ? `95 % within ${seconds(item.p95)}` : `5 % take over ${SLOW} s`));
+  if (item.fails_open) figures.push(make("span", { class: "failed" }, "fails open: failed checks take no replica out"));
   const size = Math.max(item.containers.length, item.wanted);
   const element = make(
     "li",

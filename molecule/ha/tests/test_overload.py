@@ -1,0 +1,123 @@
+"""More requests than the stack can serve, and checks that fail although the application serves."""
+
+import asyncio
+import time
+import urllib.request
+from collections import Counter
+
+import pytest
+import yaml
+from ha import Load
+from stack import PROJECT, changed, wait_until
+from stack_haproxy import ask, backends, drop_state, read_servers, save_state
+
+# A stack that takes its servers out, answers 503 and comes back now and then answers far less than this share of what it can
+# serve. How close to all of it a quiet machine comes is measured by `make bench-overload`.
+LEAST = 0.3
+SECONDS = 5
+# Requests each second: so few that those of one address that wait are fewer than edge_limits.connections.
+MOST = 450
+# Within so many seconds after the load everything is answered again.
+RECOVERY = 2
+GONE = "/gone-by-mistake"
+
+
+async def ask_once(port, found):
+    """Send one request on a connection of its own; add its status (0: no answer)."""
+    status = 0
+    try:
+        async with asyncio.timeout(20):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            status = int((await reader.readline()).split()[1])
+            while await reader.read(65536):
+                pass
+            writer.close()
+    except (OSError, IndexError, ValueError, TimeoutError):
+        pass
+    found.append((status, time.monotonic()))
+
+
+async def offer(port, rate, seconds):
+    """Send so many requests each second, whatever is answered; return their statuses with the moments of their ends."""
+    found, begun, begin = [], [], time.monotonic()
+    while time.monotonic() < begin + seconds:
+        due = int((time.monotonic() - begin) * rate) - len(begun)
+        begun += [asyncio.create_task(ask_once(port, found)) for _ in range(due)]
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*begun)
+    return found
+
+
+async def serve(port, clients, seconds):
+    """Return how many requests each second are answered if clients wait for each answer."""
+    found, end = [], time.monotonic() + seconds
+
+    async def client():
+        while time.monotonic() < end:
+            await ask_once(port, found)
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return sum(status == 200 for status, _ in found) / seconds
+
+
+def test_more_than_can_be_served_is_refused_and_the_rest_is_answered(stack):
+    port = stack.port("http")
+    capacity = asyncio.run(serve(port, 16, 3))
+    found = asyncio.run(offer(port, min(4 * capacity, MOST), SECONDS))
+    end = time.monotonic()
+    statuses = Counter(status for status, _ in found)
+    assert set(statuses) <= {200, 503}, statuses
+    answered = sum(status == 200 for status, _ in found)
+    assert answered > LEAST * capacity * SECONDS, f"{statuses}, {capacity:.0f} requests/s before"
+    while (since := time.monotonic() - end) < RECOVERY:
+        assert stack.request().status == 200, f"{since:.1f} s after the load"
+
+
+@pytest.fixture
+def unhealthy(stack):
+    """Let fe-lb ask its servers for a path that they do not have, as after a release that has lost it."""
+    folder, master = stack.directory / "fe-lb", stack.directory / "fe-lb/run/master.sock"
+    file = folder / "config/haproxy.cfg"
+    path = yaml.safe_load((PROJECT / "group_vars/all/frontend.yml").read_text())["fe_health_path"]
+    text = file.read_text()
+    assert f" uri {path} " in text
+
+    def lose():
+        file.write_text(text.replace(f" uri {path} ", f" uri {GONE} ").replace("    description ", "    description 0bad"))
+        save_state(master, [{"first": 1, "port": stack.settings["fe_port"]}])
+        assert "Success=1" in ask(master, "reload", timeout=60)
+        drop_state(master)
+
+    yield lose
+    assert changed(stack.playbook("site.yml").stdout)
+
+
+def test_tier_whose_checks_all_fail_by_mistake_goes_on_serving_and_says_so(stack, unhealthy):
+    socket = stack.directory / "fe-lb/run/master.sock"
+
+    def up():
+        servers = read_servers(ask(socket, "@1 show servers state"))
+        return {name: sum(server.up for server in servers if server.backend == name) for name in backends("fe")}
+
+    before = up()
+    assert before["fe"] == before["fe-open"] == 2
+    with Load(stack, rate=20) as load:
+        unhealthy()
+        wait_until(lambda: up()["fe"] == 0, 30)
+        wait_until(lambda: {"fe"} == {name["metric"]["service"] for name in alerts(stack, "TierFailsOpen")}, 90)
+        status = " ".join(stack.playbook("status.yml", check=False).stdout.split())
+        assert "fe-lb sends requests to replicas of fe that fail their checks, because too few pass them" in status
+        assert up()["fe-open"] == 2
+        told = urllib.request.urlopen(f"http://127.0.0.1:{stack.port('console')}/api/state", timeout=10).read().decode()
+        assert "HTTP 404" in told
+        assert "gets requests all the same" in told
+    assert load.requests
+    assert [request for request in load.requests if not request.good] == []
+    # No other alert says the contrary.
+    assert not alerts(stack, "TierDown")
+
+
+def alerts(stack, name):
+    """Return the alerts of a name that fire."""
+    return stack.query(f'ALERTS{{alertname="{name}", alertstate="firing"}}')
