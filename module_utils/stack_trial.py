@@ -100,8 +100,8 @@ def trial_configuration(text: str, backend: str) -> str:
     lines = [
         line
         for line in "".join(sections).splitlines()
-        # The servers of the process that serves, and pages for people.
-        if not line.strip().startswith(("load-server-state-from-file", "http-error"))
+        # The servers of the process that serves, pages for people, and what is done with requests.
+        if not line.strip().startswith(("load-server-state-from-file", "http-error", "http-re", "acl "))
     ]
     lines.insert(lines.index("defaults") + 1, "    option log-health-checks")
     # A process has to listen somewhere; no one can connect to a random abstract socket.

@@ -32,12 +32,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
     /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets;
-    /slow: a fifth of a second later; /sick and /well: from now on its health check fails, or passes.
+    /slow: a fifth of a second later; /odd/NAME: the server of that name pauses for five seconds in each second one;
+    /sick and /well: from now on its health check fails, or passes.
     """
 
     protocol_version = "HTTP/1.1"
     sick = False
     busy = 0
+    odd = 0
     lock = threading.Lock()
 
     def do_GET(self) -> None:
@@ -69,6 +71,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             type(self).sick = path == "/sick"
         if path == "/slow":
             time.sleep(0.2)
+        if path == f"/odd/{name}":
+            type(self).odd += 1
+            time.sleep(5 * (self.odd % 2))
         if path == f"/drop/{name}":
             self.close_connection = True
             return

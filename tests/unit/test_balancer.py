@@ -735,6 +735,27 @@ def restarts(edge):
     }
 
 
+def test_slow_server_gets_less_and_slows_nobody_else(plain):
+    """One of four pauses for five seconds in each second request, while 40 requests come each second."""
+    with server(plain, "i"), server(plain, "j"):
+        wait_until(lambda: known(plain) == {"a", "b", "i", "j"}, 20)
+
+        def ask(index):
+            time.sleep(index * 0.025)
+            begin = time.monotonic()
+            answer = plain.request(path="/odd/j")
+            return answer.status, json.loads(answer.text)["name"], time.monotonic() - begin
+
+        with ThreadPoolExecutor(160) as pool:
+            answers = list(pool.map(ask, range(160)))
+    assert {status for status, *_ in answers} == {200}
+    served = Counter(name for _, name, _ in answers)
+    assert served["j"] < min(served[name] for name in "abi")
+    # Far less than the pause, on a machine that does other things as well.
+    assert max(seconds for _, name, seconds in answers if name != "j") < 2
+    assert max(seconds for _, name, seconds in answers if name == "j") > 5
+
+
 def test_streams_take_no_place_of_requests(strict):
     with contextlib.ExitStack() as opened:
         for _ in range(3 * 2 * PLACES):

@@ -24,6 +24,7 @@ TIERS = [
         "listen": {"network": network, **ports},
         "alias": f"inner.{name}",
         "replicas": replicas,
+        "max_requests": 5,
         "load_balancers": 1,
         "port": 8000,
         "health_path": "/healthz",
@@ -70,6 +71,9 @@ def test_lists_of_tiers_follow_from_one():
 def test_load_balancers_are_described_by_their_tier():
     found = filters("tier_definitions balancer_tiers load_balancers")
     tiers = found["balancer_tiers"](TIERS, found["tier_definitions"](TIERS, {}, {}))
+    # Two edges share what a server may have.
+    shared = found["balancer_tiers"]([{**TIERS[0], "load_balancers": 2}], {TIERS[0]["name"]: []})
+    assert (tiers[0]["servers"]["limit"], shared[0]["servers"]["limit"]) == (5, 3)
     texts = [{"wanted": "a @VERSION@", "between": ""}, {"wanted": "b @VERSION@", "between": "c @VERSION@"}]
     common = {
         "owner": {"user": 99, "group": 98},
@@ -131,6 +135,7 @@ SETTINGS = {
     "api_user": "",
     "api_memory_reservation": "64M",
     "api_stop_grace_period": "30s",
+    "api_max_requests": 8,
     "api_rollout_batch": "2",
     "api_drain_timeout": "30s",
 }
@@ -144,6 +149,7 @@ TIER = """
     port: "{{ api_port | int }}"
     health_path: "{{ api_health_path }}"
     health_host: "{{ api_health_host }}"
+    max_requests: "{{ api_max_requests | int }}"
     batch: "{{ api_rollout_batch }}"
     drain: "{{ api_drain_timeout | duration_seconds }}"
     memory: "{{ api_memory_reservation | memory_bytes }}"
