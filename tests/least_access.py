@@ -7,35 +7,18 @@ deployment declares (``fe_read_only``, ``be_capabilities``, ``bind_address`` …
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-# Which networks a service is on, and nobody else is.
-NETWORKS = {
-    "fe-lb": {"edge", "frontend", "fe-lb-metrics"},
-    "fe": {"frontend", "middle"},
-    "be-lb": {"middle", "backend", "be-lb-metrics"},
-    "be": {"backend", "data"},
-    "db": {"data", "db-exporter"},
-    "db-proxy": {"db-proxy", "db-exporter"},
-    "prometheus": {"monitoring", "fe-lb-metrics", "be-lb-metrics", "db-metrics", "container-metrics"},
-    "console": {"monitoring", "container-metrics"},
-    "container-exporter": {"container-metrics", "docker-api", "fe-lb-metrics", "be-lb-metrics"},
-    "docker-api": {"docker-api"},
-    "mysql-exporter": {"db-metrics", "db-exporter"},
-    "alertmanager": {"monitoring", "alerts"},
-    "grafana": {"monitoring"},
-    "cadvisor": {"container-metrics"},
-}
+import yaml
+
+# Which networks a service is on, and nobody else is; and the ports that it publishes, but for those of the application on
+# loopback whatever the settings say. Beside the access matrix, which says who may talk to whom there.
+_SERVICES = yaml.safe_load(Path(__file__).with_name("access_matrix.yml").read_text(encoding="utf-8"))["services"]
+NETWORKS = {name: set(service["networks"]) for name, service in _SERVICES.items()}
+PUBLISHED = {name: set(service["published"]) for name, service in _SERVICES.items() if "published" in service}
 # Networks that are not internal: three publish ports, and from one alerts are sent.
 OPEN = {"edge", "db-proxy", "monitoring", "alerts"}
-# Ports that are published, by service; but for those of the application on loopback whatever the settings say.
-PUBLISHED = {
-    "fe-lb": {"8080/tcp", "8443/tcp", "8443/udp"},
-    "db-proxy": {"3306/tcp"},
-    "prometheus": {"9090/tcp"},
-    "console": {"9091/tcp"},
-    "grafana": {"3000/tcp"},
-}
 LOOPBACK = "127.0.0.1"
 
 
