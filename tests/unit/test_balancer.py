@@ -250,11 +250,11 @@ def crowd(plain):
 
 
 @contextlib.contextmanager
-def server(edge, name):
-    """Run one more front end; yield when its container has started."""
+def server(edge, name, *state):
+    """Run one more front end, sick if that is its state; yield when its container has started."""
     remove(name)
     try:
-        start(name, [f"{edge.name}_frontend,alias=fe"], "serve")
+        start(name, [f"{edge.name}_frontend,alias=fe"], "serve", *state)
         yield
     finally:
         remove(name)
@@ -802,8 +802,7 @@ def test_last_servers_stay_in_rotation_whatever_their_checks_say(plain):
         assert set(slots("fe").values()) == {"DOWN"}
         assert found == {"a", "b"}
         # One that takes no connection gets none.
-        with server(plain, "e"):
-            turn("e", "sick")
+        with server(plain, "e", "sick"):
             wait_until(lambda: json.loads(plain.request(path="/deaf/e").text)["name"] == "e", 20)
             wait_until(lambda: serving(plain) == {"a", "b"}, 10)
     finally:
