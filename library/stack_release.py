@@ -234,6 +234,9 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
                 f"{service}_{key}: release {release['number']} had {value!r} and the load balancer is set to"
                 f" {other!r}; put the setting back and run playbooks/site.yml instead."
             )
+    if gone := set(tiers(kept)) - set(tiers(current)):
+        names = ", ".join(sorted(gone))
+        raise ReleaseError(f"Release {release['number']} has {names}, which the stack no longer has; run playbooks/site.yml.")
     text = splice(current, kept)
     for service in tiers(kept):
         image = release["images"][service]
@@ -243,8 +246,8 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
         # The name means another image by now; the engine may still have the one that was meant.
         if not image["id"] or not docker("image", "inspect", "--format", "{{.Id}}", image["id"]):
             raise ReleaseError(
-                f"The image {image['name']} of release {release['number']} is not on the host any more; put the edit"
-                " back and run playbooks/site.yml instead."
+                f"The image {image['name']} of release {release['number']} is no longer on the host; restore the edit"
+                " and run playbooks/site.yml instead."
             )
         part = section(text, service)
         text = text.replace(part, part.replace(f"    image: {image['name']}\n", f"    image: {image['id']}\n"))

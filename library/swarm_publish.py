@@ -91,13 +91,16 @@ def main() -> None:
     if parameters["config"]:
         # Docker's client and its library find the account there.
         os.environ["DOCKER_CONFIG"] = parameters["config"]
-    engine = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
+    try:
+        engine = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
+    except docker.errors.DockerException as error:
+        module.fail_json(msg=f"The engine does not answer: {error}")
 
     def ask(question: Callable[[str], dict], reference: str) -> dict | None:
         """Return what the engine answers about an image, or nothing where it has no answer."""
         try:
             return question(reference)
-        except (docker.errors.APIError, OSError):
+        except (docker.errors.DockerException, OSError):
             return None
 
     def look(reference: str) -> tuple[dict | None, str]:

@@ -168,9 +168,9 @@ def check_dictionaries(values: dict, project: Path) -> list[str]:
         if not valid(ipaddress.ip_network, value):
             problems.append(f"network_subnets: {value!r} for {key} is no address range; write it like 10.9.5.0/24.")
     for name, setting in read_settings(project).items():
-        if name not in values or name == "edge_headers" or not (setting.type == "dict" and setting.default):
+        if name not in values or not setting.spec.get("options"):
             continue
-        known = list(setting.spec.get("options", setting.default))
+        known = list(setting.spec["options"])
         kind = {"keep": "period"}.get(name.rpartition("_")[2], name.rpartition("_")[2].rstrip("s"))
         problems += check_keys(name, values[name], known, kind)
         # Somebody has taken it out of group_vars, where the default is.

@@ -133,6 +133,7 @@ FORMS: list[tuple[str, Form]] = [
         "lb_timeouts.*",
         (lambda value: milliseconds(value) >= 0, "is no duration; write it like 500ms or 30s"),
     ),
+    ("lb_timeouts.queue", (lambda value: milliseconds(value) >= 100, "is too short; give 100ms or more")),
     ("monitoring_alert_thresholds.*_share", number(1, "is out of range; give a share from 0 to 1")),
     ("monitoring_alert_thresholds.*", number(10**6, "is out of range; give a positive number")),
     (

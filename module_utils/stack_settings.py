@@ -261,7 +261,8 @@ def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any =
         wrong = [problem] if problem else _not_texts(name, value, sources) if texts else []
         problems += wrong
         if not wrong:
-            converted[name] = with_defaults(typed, name) if setting.type == "dict" and setting.default else typed
+            merged = setting.type == "dict" and (setting.default or "options" in setting.spec)
+            converted[name] = with_defaults(typed, name) if merged else typed
     return converted, problems
 
 

@@ -763,8 +763,14 @@ def test_streams_take_no_place_of_requests(strict):
             stream.sendall(UPGRADE.encode())
             assert stream.recv(100).startswith(b"HTTP/1.1 101 ")
         assert [answer.status for answer, _ in slow(strict, 2 * PLACES)] == [200] * 2 * PLACES
-    identity = strict.request(scheme="https", headers={"Accept": "text/event-stream"}).headers["X-Request-ID"]
-    assert strict.log("fe-lb", identity)["backend"] == "fe-streams"
+    # What only names the type among those that it accepts, or sends something, is a request like any other.
+    for method, accept, backend in (
+        ("GET", "text/event-stream", "fe-streams"),
+        ("GET", "application/json, text/event-stream", "fe"),
+        ("POST", "text/event-stream", "fe"),
+    ):
+        identity = strict.request(method, scheme="https", headers={"Accept": accept}).headers["X-Request-ID"]
+        assert strict.log("fe-lb", identity)["backend"] == backend
 
 
 def test_metrics_are_told_while_no_connection_is_left(strict):
@@ -821,6 +827,12 @@ def test_servers_that_start_are_not_those_that_were_there(plain):
             remove(name)
             start(name, [f"{plain.name}_frontend,alias=fe"], "serve", "sick")
         wait_until(lambda: sorted(slots("fe").values()) == ["DOWN"] * 3 + ["UP"] * 2, 20)
+        # Nor are they for a process that has just started.
+        master = plain.directory / "fe-lb/run/master.sock"
+        master.chmod(0o666)
+        stack_haproxy.save_state(master, [{"first": 1, "port": 8000}])
+        assert "Success=1" in stack_haproxy.ask(master, "reload", timeout=60)
+        stack_haproxy.drop_state(master)
         end = time.monotonic() + 3
         while time.monotonic() < end:
             assert serving(plain, 2) <= {"a", "b"}

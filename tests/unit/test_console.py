@@ -189,7 +189,7 @@ OPEN = {"open": [({"service": "fe"}, 1), ({"service": "be"}, 0)]}
 
 
 def test_tier_that_fails_open_is_said_and_not_that_the_site_is_down():
-    text = "Too few front ends pass their checks: those that fail get requests all the same: HTTP 404 on /nope"
+    text = "Too few front ends pass their checks: those that fail still receive requests: HTTP 404 on /nope"
     [found] = wrong(**FAILING, **OPEN)
     assert (found["text"], found["since"], found["runbook"], found["level"]) == (text, 1900, "tierfailsopen", "bad")
     assert f'<h2 id="{found["runbook"]}">' in runbook.page(RUNBOOK)
@@ -198,7 +198,7 @@ def test_tier_that_fails_open_is_said_and_not_that_the_site_is_down():
     # Some pass, and some are wrong in another way.
     one = {**out({"web-fe-1": "no answer in time on /"}), **OPEN, "state": ended("web-fe-2")["state"]}
     assert [item["text"] for item in wrong(**one)] == [
-        "Too few front ends pass their checks: those that fail get requests all the same: no answer in time on /",
+        "Too few front ends pass their checks: those that fail still receive requests: no answer in time on /",
         "web-fe-2: exited",
     ]
     # The other tier's checks still count.
@@ -207,7 +207,7 @@ def test_tier_that_fails_open_is_said_and_not_that_the_site_is_down():
 
 def test_tier_that_fails_open_is_said_without_data_of_containers():
     found = wrong(seen=1500.0, state=[], serving=[({"service": "fe"}, 0), ({"service": "be"}, 2)], **OPEN)
-    text = "Too few front ends pass their checks: those that fail get requests all the same"
+    text = "Too few front ends pass their checks: those that fail still receive requests"
     assert [item["text"] for item in found if item["rank"] in (state.DOWN, state.CRITICAL)] == [text]
 
 

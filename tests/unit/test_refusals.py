@@ -219,6 +219,9 @@ WRONG = [
     ({"be_mounts": ["/srv:/x"]}, "be_mounts: '/srv:/x' is not understood"),
     # Load balancers.
     ({"lb_timeouts": {**TIMEOUTS, "conect": "1s"}}, "lb_timeouts: 'conect' is no timeout"),
+    ({"lb_timeouts": {**TIMEOUTS, "queue": "50ms"}}, "lb_timeouts.queue: '50ms' is too short; give 100ms or more"),
+    ({"fe_max_requests": -1}, "fe_max_requests: -1 is out of range"),
+    ({"lb_panic_share": 2}, "lb_panic_share: 2.0 is out of range; give a share of the replicas from 0 to 1"),
     ({"lb_timeouts": {**TIMEOUTS, "queue": "1 s"}}, "lb_timeouts.queue: '1 s' is no duration"),
     ({"lb_slots": 4001, "lb_dns_payload": 65535}, "lb_slots: 4001 is out of range"),
     ({"lb_health_interval": 61}, "lb_health_interval: 61.0 is out of range"),

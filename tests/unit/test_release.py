@@ -164,7 +164,7 @@ def test_release_whose_image_is_gone_is_refused_and_one_whose_name_means_another
     stack.file.write_text(texts[1])
     stack.deploy("two")
     del stack.images["sha256:one"]
-    with pytest.raises(stack_release.ReleaseError, match="The image one of release 1 is not on the host any more"):
+    with pytest.raises(stack_release.ReleaseError, match="The image one of release 1 is no longer on the host"):
         stack.back()
 
 

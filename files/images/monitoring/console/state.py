@@ -62,7 +62,7 @@ MEANING = {
     "db": "The site has no database",
 }
 # How a replica is that serves although it fails its check, because too few of its tier pass.
-FAILS = "fails its check, gets requests all the same"
+FAILS = "fails its check, still receives requests"
 # Seconds from its start in which a container is taken to be starting.
 START = 30.0
 # Seconds after which what Prometheus knows is old.
@@ -261,7 +261,7 @@ def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> d
 def failing(service: dict[str, Any]) -> dict[str, Any]:
     """Return what is wrong if a tier's load balancer sends requests also to replicas that fail their checks."""
     containers = [item for item in service["containers"] if item["words"].startswith(FAILS)]
-    text = f"Too few {TIERS[service['service']]}s pass their checks: those that fail get requests all the same"
+    text = f"Too few {TIERS[service['service']]}s pass their checks: those that fail still receive requests"
     reasons = Counter(reason for item in containers if (reason := item["words"].partition(": ")[2]))
     if reasons:
         text += f": {', '.join(reason for reason, _ in reasons.most_common())}"
