@@ -236,7 +236,9 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
             )
     if gone := set(tiers(kept)) - set(tiers(current)):
         names = ", ".join(sorted(gone))
-        raise ReleaseError(f"Release {release['number']} has {names}, which the stack no longer has; run playbooks/site.yml.")
+        raise ReleaseError(
+            f"Release {release['number']} has {names}, which is no longer there; run playbooks/site.yml instead."
+        )
     text = splice(current, kept)
     for service in tiers(kept):
         image = release["images"][service]
