@@ -236,9 +236,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
             )
     if gone := set(tiers(kept)) - set(tiers(current)):
         names = ", ".join(sorted(gone))
-        raise ReleaseError(
-            f"Release {release['number']} has {names}, which is no longer there; run playbooks/site.yml instead."
-        )
+        raise ReleaseError(f"Release {release['number']} has {names}, which is gone; run playbooks/site.yml instead.")
     text = splice(current, kept)
     for service in tiers(kept):
         image = release["images"][service]
