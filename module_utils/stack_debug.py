@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ansible.module_utils import stack_lock, stack_run
-from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, Server, ask, backends, read_servers
+from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, Server, ask, tier_servers
 
 # Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
 FORCED = 0x01
@@ -90,13 +90,8 @@ class Session:
                         self.balancer(f"set server {server.path} state maint")
 
     def servers(self) -> list[Server]:
-        """Return the slots of every backend of the tier.
-
-        Raises:
-            OSError: the load balancer does not answer.
-        """
-        found = read_servers(self.balancer("show servers state"))
-        return [server for server in found if server.backend in backends(self.tier)]
+        """Return the slots of every backend of the tier (OSError: the load balancer does not answer)."""
+        return tier_servers(self.balancer("show servers state"), self.tier)
 
     def restore(self) -> None:
         """Put everything right, whoever has ended the session: the replica goes, the others serve."""

@@ -143,7 +143,7 @@ def addresses_passing(statistics: str, backend: str) -> set[str]:
         row for row in read_rows(statistics) if row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND")
     ]
     passing = [row for row in rows if row["status"].startswith("UP") and row["check_status"].lstrip("* ") in PASSED]
-    return {(row.get("addr") or "").rpartition(":")[0] for row in passing}
+    return {address_of(row) for row in passing}
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,19 @@ def backends(tier: str) -> list[str]:
     return [f"{tier}{suffix}" for suffix in SUFFIXES]
 
 
-def read_sessions(statistics: str) -> dict[tuple[str, str], int]:
-    """Return how many requests each server is serving, by backend and server, from an answer to ``show stat``."""
-    return {(row["pxname"], row["svname"]): int(row["scur"] or 0) for row in read_rows(statistics)}
+def tier_servers(state: str, tier: str) -> list[Server]:
+    """Return the slots of every backend of a tier, from an answer to ``show servers state``."""
+    return [server for server in read_servers(state) if server.backend in backends(tier)]
+
+
+def read_sessions(statistics: str) -> dict[str, int]:
+    """Return how many requests each server is serving, by its path (``Server.path``), from an answer to ``show stat``."""
+    return {f"{row['pxname']}/{row['svname']}": int(row["scur"] or 0) for row in read_rows(statistics)}
+
+
+def address_of(row: dict[str, str]) -> str:
+    """Return the address of the server in a row of ``show stat``, without its port; empty if there is none."""
+    return (row.get("addr") or "").rpartition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -254,7 +264,7 @@ def read_counts(statistics: str) -> dict[str, Counts]:
         if row["type"] == "0" and row["pxname"] == "application":
             found["FRONTEND"] = Counts(number["req_tot"], number["hrsp_5xx"])
         elif row["type"] == "2":
-            address = (row.get("addr") or "").rpartition(":")[0]
+            address = address_of(row)
             known = found.get(address, Counts(0, 0))
             failed = number["hrsp_5xx"] + number["econ"] + number["eresp"]
             found[address] = Counts(known.requests + number["stot"], known.failed + failed)
@@ -286,8 +296,7 @@ def read_answers(statistics: str) -> dict[str, int]:
     """Return how many requests each address has answered, in all backends, from an answer to ``show stat``."""
     found: dict[str, int] = {}
     for row in read_rows(statistics):
-        if row.get("addr"):
-            address = row["addr"].rpartition(":")[0]
+        if address := address_of(row):
             found[address] = found.get(address, 0) + sum(int(row.get(column) or 0) for column in ANSWERS)
     return found
 

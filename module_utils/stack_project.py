@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.stack_compose import filters, hopeless, killed, read_published
-from ansible.module_utils.stack_haproxy import Server, ask, backends, read_servers
+from ansible.module_utils.stack_haproxy import Server, ask, tier_servers
 from ansible.module_utils.stack_ports import overlap
 
 PAUSE = 0.2
@@ -121,8 +121,7 @@ class Stack:
 
     def servers(self, balancer: dict, tier: str) -> list[Server]:
         """Return the slots of a load balancer, those of each backend of a tier (RolloutError: it does not answer)."""
-        found = read_servers(self.ask(balancer, "@1 show servers state"))
-        return [server for server in found if server.backend in backends(tier)]
+        return tier_servers(self.ask(balancer, "@1 show servers state"), tier)
 
     def set_state(self, balancer: dict, server: Server, state: str) -> None:
         """Let a slot drain, or make it ready (RolloutError: the load balancer does not answer)."""

@@ -302,8 +302,7 @@ class Rollout:
             open_ = 0
             for balancer in self.balancers:
                 sessions = read_sessions(self.stack.ask(balancer, "@1 show stat"))
-                places = [(server.backend, server.name) for other, server in drained if other is balancer]
-                open_ += sum(sessions.get(place, 0) for place in places)
+                open_ += sum(sessions.get(server.path, 0) for other, server in drained if other is balancer)
             quiet = 0 if open_ else quiet + 1
             return quiet > 1
 

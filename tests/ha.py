@@ -238,7 +238,7 @@ class Events:
         """Return how many requests each replica of a tier is serving."""
         answer = ask(self.stack.directory / f"{tier}-lb/run/master.sock", "@1 show stat")
         found = read_sessions(answer)
-        return {server.name: found[tier, server.name] for server in self.servers(tier)}
+        return {server.name: found[server.path] for server in self.servers(tier)}
 
     def cut_off(self, container: dict) -> None:
         """Take the links of a replica's networks down, as if its machine were lost."""

@@ -10,9 +10,15 @@ from typing import Any
 from ansible.module_utils.stack_trial import KEYS, check_definitions
 
 
+def balancer(tier: dict[str, Any]) -> dict[str, str]:
+    """Return the ``name`` of the load balancer of a tier, and the ``socket`` by which it is asked."""
+    name = f"{tier['name']}-lb"
+    return {"name": name, "socket": f"{name}/run/master.sock"}
+
+
 def tier_sockets(tiers: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Return each tier's ``name``, and the ``socket`` by which its load balancer is asked."""
-    return [{"name": tier["name"], "socket": f"{tier['name']}-lb/run/master.sock"} for tier in tiers]
+    return [{**balancer(tier), "name": tier["name"]} for tier in tiers]
 
 
 def container_counts(tiers: list[dict[str, Any]]) -> dict[str, int]:
@@ -54,7 +60,7 @@ def replicated_services(tiers: list[dict[str, Any]], definitions: dict[str, list
     return [
         {
             **{key: tier[key] for key in ("name", "replicas", "batch", "drain", "memory", "port")},
-            "load_balancers": [{"name": f"{tier['name']}-lb", "socket": f"{tier['name']}-lb/run/master.sock"}],
+            "load_balancers": [balancer(tier)],
             "first": definitions[tier["name"]][0]["first"],
         }
         for tier in reversed(tiers)
@@ -65,8 +71,7 @@ def balancer_services(tiers: list[dict[str, Any]], definitions: dict[str, list[d
     """Return the load balancers as ``compose_rollout`` takes them, in the order in which they are changed."""
     return [
         {
-            "name": f"{tier['name']}-lb",
-            "socket": f"{tier['name']}-lb/run/master.sock",
+            **balancer(tier),
             "definitions": definitions[tier["name"]],
             "gap": tier["downtime"],
         }
