@@ -246,7 +246,7 @@ def test_front_end_repeats_what_changes_nothing_where_a_connection_ends_without_
 
 
 SENDING = """
-import asyncio, sys, httpx
+import asyncio, sys, aiohttp, httpx
 from app.backend import send
 class BackEnd:
     said = sys.argv[2].split()
@@ -254,7 +254,10 @@ class BackEnd:
         word = self.said.pop(0)
         if word == "answer":
             return word
-        raise getattr(httpx, word)("")
+        cause = None
+        if word == "Refused":
+            word, cause = "ConnectTimeout", aiohttp.ClientConnectorError(None, OSError())
+        raise getattr(httpx, word)("") from cause
 try:
     print(asyncio.run(send(BackEnd(), sys.argv[1], "/")), len(BackEnd.said))
 except httpx.HTTPError as error:
@@ -272,6 +275,10 @@ except httpx.HTTPError as error:
         ("GET", "ReadError ReadError ReadError answer", "ReadError 1"),
         ("POST", "ReadTimeout answer", "ReadTimeout 1"),
         ("POST", "ReadError answer", "ReadError 1"),
+        # Closed before the answer, which the transport calls by the same name as a refused one.
+        ("GET", "ConnectTimeout answer", "answer 0"),
+        ("POST", "ConnectTimeout answer", "ConnectTimeout 1"),
+        ("POST", "Refused Refused answer", "answer 0"),
     ],
 )
 def test_front_end_asks_another_back_end_once_where_one_is_silent(method, said, outcome):
