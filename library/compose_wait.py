@@ -55,7 +55,6 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 from functools import partial  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import (  # noqa: E402
     condition,
     engine_problem,
@@ -65,7 +64,7 @@ from ansible.module_utils.stack_compose import (  # noqa: E402
     list_command,
     read_list,
 )
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
 
 PAUSE = 0.2
@@ -76,9 +75,12 @@ def read_containers(project: str) -> list[dict]:
     """Return every container of a project.
 
     Raises:
-        subprocess.CalledProcessError: the engine does not answer.
+        RefusalError: the engine does not answer.
     """
-    return read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(list_command(project), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RefusalError(engine_problem(done.stderr))
+    return read_list(done.stdout)
 
 
 def wait(
@@ -133,27 +135,21 @@ def explain(troubled: list[dict], watches: dict[str, Watch]) -> str:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "timeout": {"type": "int", "default": 180},
-            "ports": {"type": "dict", "default": {}},
-            "patience": {"type": "int", "default": 45},
-        },
-        supports_check_mode=True,
-    )
-    parameters = module.params
-    timeout = 0 if module.check_mode else parameters["timeout"]
-    watches = {name: Watch(name, int(port)) for name, port in parameters["ports"].items()}
-    begin = time.monotonic()
-    try:
+    options = {
+        "project": {"type": "str", "required": True},
+        "timeout": {"type": "int", "default": 180},
+        "ports": {"type": "dict", "default": {}},
+        "patience": {"type": "int", "default": 45},
+    }
+    with running_module(options) as module:
+        parameters = module.params
+        timeout = 0 if module.check_mode else parameters["timeout"]
+        watches = {name: Watch(name, int(port)) for name, port in parameters["ports"].items()}
+        begin = time.monotonic()
         containers, troubled = wait(parameters["project"], timeout, parameters["patience"], watches)
-    except subprocess.CalledProcessError as error:
-        module.fail_json(msg=engine_problem(error.stderr))
-    if troubled and not module.check_mode:
-        module.fail_json(msg=explain(troubled, watches))
-    module.exit_json(changed=False, containers=containers, seconds=round(time.monotonic() - begin, 1))
+        if troubled and not module.check_mode:
+            raise RefusalError(explain(troubled, watches))
+        module.exit_json(changed=False, containers=containers, seconds=round(time.monotonic() - begin, 1))
 
 
 if __name__ == "__main__":

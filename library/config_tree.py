@@ -100,8 +100,6 @@ import tempfile  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_folder import (  # noqa: E402
     folder_problem,
@@ -112,10 +110,7 @@ from ansible.module_utils.stack_folder import (  # noqa: E402
     write_record,
 )
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-
-
-class TreeError(Exception):
-    """Nothing was replaced; the text says why."""
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 
 
 @dataclass
@@ -142,7 +137,7 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
     """Return each secret: what its first existing file holds, else what is given, else a new one.
 
     Raises:
-        TreeError: another value is given than the one that is in use.
+        RefusalError: another value is given than the one that is in use.
     """
     values = {}
     for name, value in given.items():
@@ -151,7 +146,7 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
             if file.get("secret") == name and existing is None:
                 existing = read_bytes(root / file["path"])
         if existing is not None and value and existing != value.encode():
-            raise TreeError(
+            raise RefusalError(
                 f"{name}: the value differs from the one that is in use; leave it out to keep that one, or let"
                 " playbooks/rotate.yml replace it."
             )
@@ -160,13 +155,13 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
 
 
 def file_entry(root: Path, file: dict, values: dict[str, bytes]) -> Entry:
-    """Return what a file shall hold (TreeError: it names a secret that is not listed)."""
+    """Return what a file shall hold (RefusalError: it names a secret that is not listed)."""
     shown = file.get("content") is not None
     if shown:
         content: bytes | None = file["content"].encode()
     elif file.get("secret"):
         if file["secret"] not in values:
-            raise TreeError(f"{file['path']}: the secret {file['secret']} is not listed in secrets.")
+            raise RefusalError(f"{file['path']}: the secret {file['secret']} is not listed in secrets.")
         content = values[file["secret"]]
     else:
         content = file.get("secret_content", "").encode() or read_bytes(root / file["path"])
@@ -201,7 +196,7 @@ def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:
 
 
 def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
-    """Run the checks that concern a changed path (TreeError: one failed; the text holds what it printed)."""
+    """Run the checks that concern a changed path (RefusalError: one failed; the text holds what it printed)."""
     for check in checks:
         if not any(path.startswith(tuple(check["paths"])) for path in changed):
             continue
@@ -209,7 +204,7 @@ def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             output = (done.stdout + done.stderr).replace(str(staged), "").strip()
-            raise TreeError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
+            raise RefusalError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
 
 
 def difference(root: Path, entry: Entry) -> dict[str, str]:
@@ -227,14 +222,14 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
     """Bring the folder to what the parameters say and return the module's result.
 
     Raises:
-        TreeError: nothing was replaced.
+        RefusalError: nothing was replaced.
         LockError: another run holds the stack; nothing was replaced.
         OSError: a file could not be written.
     """
     root = Path(parameters["path"]).resolve()
     stack = parameters.get("stack", "")
     if stack and (problem := folder_problem(Path(parameters["path"]), stack)):
-        raise TreeError(problem)
+        raise RefusalError(problem)
     found = read_record(root)
     record = next_record(found, parameters)
     removed = no_longer_wanted(root, found, record)
@@ -305,58 +300,51 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
     ownership = {"mode": {"type": "str"}, "owner": {"type": "int"}, "group": {"type": "int"}}
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "directories": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    **ownership,
-                    "path": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0755"},
-                },
-            },
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    **ownership,
-                    "path": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
-                    "content": {"type": "str"},
-                    "secret_content": {"type": "str", "no_log": True},
-                    "secret": {"type": "str", "no_log": False},
-                },
-                "required_one_of": [("content", "secret_content", "secret")],
-            },
-            "known": {"type": "dict", "default": {}},
-            "stack": {"type": "str", "default": ""},
-            "part": {"type": "str", "default": ""},
-            "lock_timeout": {"type": "float", "default": 180},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "checks": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "argv": {"type": "list", "elements": "str", "required": True},
-                    "paths": {"type": "list", "elements": "str", "required": True},
-                },
+    options = {
+        "path": {"type": "path", "required": True},
+        "directories": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                **ownership,
+                "path": {"type": "str", "required": True},
+                "mode": {"type": "str", "default": "0755"},
             },
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = converge(module.params, module.check_mode, os.getuid() == 0)
-    except (TreeError, LockError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        "files": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                **ownership,
+                "path": {"type": "str", "required": True},
+                "mode": {"type": "str", "default": "0644"},
+                "content": {"type": "str"},
+                "secret_content": {"type": "str", "no_log": True},
+                "secret": {"type": "str", "no_log": False},
+            },
+            "required_one_of": [("content", "secret_content", "secret")],
+        },
+        "known": {"type": "dict", "default": {}},
+        "stack": {"type": "str", "default": ""},
+        "part": {"type": "str", "default": ""},
+        "lock_timeout": {"type": "float", "default": 180},
+        "secrets": {"type": "dict", "default": {}, "no_log": True},
+        "checks": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "argv": {"type": "list", "elements": "str", "required": True},
+                "paths": {"type": "list", "elements": "str", "required": True},
+            },
+        },
+    }
+    with running_module(options, LockError) as module:
+        module.exit_json(**converge(module.params, module.check_mode, os.getuid() == 0))
 
 
 if __name__ == "__main__":

@@ -57,28 +57,23 @@ import re  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import OWNER, engine_problem, owned, read_list, strangers  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, names, remove_written, written  # noqa: E402
-
-
-class RemovalError(Exception):
-    """The text says what is somebody else's, or what the engine refuses."""
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 
 
 def docker(*argv: str, check: bool = True) -> str:
     """Return what Docker's client prints.
 
     Raises:
-        RemovalError: it failed, unless ``check`` is false.
+        RefusalError: it failed, unless ``check`` is false.
     """
     done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
     if check and done.returncode:
         if "ermission denied" in done.stderr:
-            raise RemovalError(engine_problem(done.stderr))
+            raise RefusalError(engine_problem(done.stderr))
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise RemovalError(f"docker {argv[0]} failed, so the stack may not be removed as a whole: {reason}")
+        raise RefusalError(f"docker {argv[0]} failed, so the stack may not be removed as a whole: {reason}")
     return done.stdout
 
 
@@ -103,13 +98,13 @@ def check(name: str, path: Path) -> list[dict]:
     """Return the containers of the project.
 
     Raises:
-        RemovalError: the folder or the project is somebody else's.
+        RefusalError: the folder or the project is somebody else's.
     """
     if problem := folder_problem(path, name):
-        raise RemovalError(problem)
+        raise RefusalError(problem)
     containers = of_project(name)
     if others := strangers(containers, path.resolve()):
-        raise RemovalError(
+        raise RefusalError(
             f"stack_name: the Compose project {name} was started from {', '.join(others)}, not from {path.resolve()};"
             " give its stack_dir, or the name of your stack."
         )
@@ -134,7 +129,7 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
     """Remove what the module promises and return its result.
 
     Raises:
-        RemovalError: something is somebody else's, or the engine refuses.
+        RefusalError: something is somebody else's, or the engine refuses.
         OSError: a file cannot be removed.
     """
     containers, root = check(name, path), path.resolve()
@@ -172,25 +167,18 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["checked", "absent"], "default": "absent"},
-            "data": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    name, path = module.params["name"], Path(module.params["path"])
-    try:
+    options = {
+        "name": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "state": {"type": "str", "choices": ["checked", "absent"], "default": "absent"},
+        "data": {"type": "bool", "default": False},
+    }
+    with running_module(options) as module:
+        name, path = module.params["name"], Path(module.params["path"])
         if module.params["state"] == "checked":
             check(name, path)
             module.exit_json(changed=False, removed=[], kept=[])
-        result = remove(name, path, module.params["data"], module.check_mode)
-    except (RemovalError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.exit_json(**remove(name, path, module.params["data"], module.check_mode))
 
 
 if __name__ == "__main__":

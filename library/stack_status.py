@@ -48,12 +48,11 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_history  # noqa: E402
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
+from ansible.module_utils.stack_module import running_module  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
 # Events and releases that are shown.
@@ -365,24 +364,16 @@ def report_swarm(manager: Manager) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "services": {"type": "list", "elements": "dict", "default": []},
-            "swarm": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    try:
+    options = {
+        "project": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "services": {"type": "list", "elements": "dict", "default": []},
+        "swarm": {"type": "bool", "default": False},
+    }
+    with running_module(options) as module:
         if module.params["swarm"]:
-            result = report_swarm(Manager(module.run_command, module.params["project"]))
-        else:
-            result = report(module.params)
-    except OSError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+            module.exit_json(**report_swarm(Manager(module.run_command, module.params["project"])))
+        module.exit_json(**report(module.params))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_deep_sockets_can_be_asked(tmp_path, monkeypatch):
 def test_balancer_that_is_away_is_named(tmp_path):
     balancer = {"name": "fe-lb", "socket": "master.sock", "version": "1", "backend": "fe", "servers": 2}
     values = {"path": str(tmp_path), "timeout": 0, "action": "wait", "load_balancers": [balancer]}
-    with pytest.raises(haproxy_converge.ConvergeError, match=r"fe-lb does not answer on master\.sock"):
+    with pytest.raises(haproxy_converge.RefusalError, match=r"fe-lb does not answer on master\.sock"):
         haproxy_converge.converge(values, check_mode=False)
 
 

@@ -1,0 +1,30 @@
+"""How the project's modules begin and end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_environment import clean_environment
+
+
+class RefusalError(Exception):
+    """What a module shall do is not done, or did not come about; the text says why to a person."""
+
+
+@contextlib.contextmanager
+def running_module(options: dict, *refusals: type[Exception], check_mode: bool = True) -> Iterator[AnsibleModule]:
+    """Yield the module that runs, which fails with the text of a refusal if there is one.
+
+    Args:
+        options: as Ansible takes them.
+        refusals: errors that are one, beside ``RefusalError`` and ``OSError``.
+        check_mode: whether the module supports it.
+    """
+    clean_environment()
+    module = AnsibleModule(argument_spec=options, supports_check_mode=check_mode)
+    try:
+        yield module
+    except (RefusalError, OSError, *refusals) as error:
+        module.fail_json(msg=str(error))
