@@ -94,10 +94,8 @@ before:
 """
 
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TypeVar  # noqa: E402
 
 from ansible.module_utils.stack_files import replace  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
@@ -110,32 +108,10 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     save_state,
     version,
 )
-from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module, until  # noqa: E402
 from ansible.module_utils.stack_rehearsal import addresses_up, running_version, try_all  # noqa: E402
 from ansible.module_utils.stack_trial import KINDS, Check, reason  # noqa: E402
 from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
-
-T = TypeVar("T")
-PAUSE = 0.2
-
-
-def until(deadline: float, condition: Callable[[], T], what: str) -> T:
-    """Return the first true value of ``condition``, asked again until ``deadline`` (monotonic seconds).
-
-    Raises:
-        RefusalError: the time is over; the text says ``what`` did not happen.
-    """
-    while True:
-        last = None
-        try:
-            value = condition()
-        except OSError as error:
-            value, last = None, error
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise RefusalError(what + (f" ({last})" if last else ""))
-        time.sleep(PAUSE)
 
 
 def why_lost(balancer: dict, master: Path, failed: int, servers: int) -> tuple[str, str]:

@@ -68,13 +68,12 @@ import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
-from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module, until  # noqa: E402
 
 # Seconds in which the watchdog starts or ends.
 PATIENCE = 15.0
@@ -113,19 +112,6 @@ Persistent=true
 [Install]
 WantedBy=timers.target
 """
-
-
-def wait(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition.
-
-    Raises:
-        RefusalError: it does not come true in time; the text says ``what`` did not happen.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RefusalError(what)
-        time.sleep(0.05)
 
 
 def literal(text: object) -> str:
@@ -221,7 +207,8 @@ def stop_process(path: Path) -> None:
     if found.get("process"):
         with contextlib.suppress(ProcessLookupError):
             os.kill(found["process"], signal.SIGTERM)
-        wait(lambda: not holder(path), f"The watchdog (process {found['process']}) does not end; end it by hand.")
+        why = f"The watchdog (process {found['process']}) does not end; end it by hand."
+        until(time.monotonic() + PATIENCE, lambda: not holder(path), why)
 
 
 def keep_watchdog(name: str, path: Path, version: str, check_mode: bool) -> bool:
@@ -240,7 +227,7 @@ def keep_watchdog(name: str, path: Path, version: str, check_mode: bool) -> bool
             (start_process if version else stop_process)(path)
         if version:
             why = f"The watchdog does not start; look at {path}/errors.log, or set watchdog_enabled: false."
-            wait(lambda: holder(path).get("doing") == version, why)
+            until(time.monotonic() + PATIENCE, lambda: holder(path).get("doing") == version, why)
     return changed
 
 

@@ -111,14 +111,10 @@ def read_rows(statistics: str) -> Iterator[dict[str, str]]:
     """
     try:
         for row in csv.DictReader(statistics.lstrip("# ").splitlines(), strict=True):
-            if (
-                not all(NAME.fullmatch(row[column] or "") for column in ("pxname", "svname"))
-                or row.get("status", "") is None
-            ):
+            named = all(NAME.fullmatch(row[column] or "") for column in ("pxname", "svname"))
+            counted = all(NUMBER.fullmatch(row[column] or "0") for column in NUMBERS & row.keys())
+            if not (named and counted) or row.get("status", "") is None:
                 raise AnswerError("the statistics of the load balancer are not in HAProxy's form")
-            for column in NUMBERS & row.keys():
-                if not NUMBER.fullmatch(row[column] or "0"):
-                    raise AnswerError("the statistics of the load balancer are not in HAProxy's form")
             yield row
     except (KeyError, csv.Error) as error:
         raise AnswerError("the statistics of the load balancer are not in HAProxy's form") from error

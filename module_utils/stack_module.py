@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_environment import clean_environment
+
+T = TypeVar("T")
+# Seconds between two looks.
+PAUSE = 0.2
 
 
 class RefusalError(Exception):
@@ -28,3 +34,22 @@ def running_module(options: dict, *refusals: type[Exception], check_mode: bool =
         yield module
     except (RefusalError, OSError, *refusals) as error:
         module.fail_json(msg=str(error))
+
+
+def until(deadline: float, condition: Callable[[], T], what: str) -> T:
+    """Return the first true value of ``condition``, asked again until ``deadline`` (monotonic seconds).
+
+    Raises:
+        RefusalError: the time is over; the text says ``what`` did not happen.
+    """
+    while True:
+        last = None
+        try:
+            value = condition()
+        except OSError as error:
+            value, last = None, error
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise RefusalError(what + (f" ({last})" if last else ""))
+        time.sleep(PAUSE)
