@@ -48,8 +48,8 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_history  # noqa: E402
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
-from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
-from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
+from ansible.module_utils.stack_compose import condition, listed, run  # noqa: E402
+from ansible.module_utils.stack_haproxy import Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
 from ansible.module_utils.stack_module import running_module  # noqa: E402
@@ -181,14 +181,6 @@ def trouble(container: dict) -> str:
     return container["status"].lower() if container["state"] == "exited" else container["state"]
 
 
-def run(*argv: str) -> str:
-    """Return what a command prints (OSError: it failed)."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(engine_problem(done.stderr))
-    return done.stdout
-
-
 def usage() -> dict[str, tuple[float, float]]:
     """Return processors and bytes that each container of the host uses, by its name; takes about two seconds."""
     # A container that ends meanwhile makes the command fail after it has told all others.
@@ -220,7 +212,7 @@ class Balancer:
 
     time: float
     servers: list[Server]
-    counts: dict[str, Counts]
+    counts: dict[str, dict[str, int]]
     # Whether it sends requests to servers whatever their checks say.
     open: bool = False
 
@@ -245,10 +237,11 @@ def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[st
 def rates(before: Balancer, after: Balancer, server: str) -> tuple[float, float]:
     """Return requests and failed ones per second between two looks; a process that started anew has counted from 0."""
     seconds = max(after.time - before.time, 0.1)
-    old, new = before.counts.get(server, Counts(0, 0)), after.counts.get(server, Counts(0, 0))
-    if new.requests < old.requests:
-        old = Counts(0, 0)
-    return (new.requests - old.requests) / seconds, max(0, new.failed - old.failed) / seconds
+    nothing = {"requests": 0, "failed": 0}
+    old, new = before.counts.get(server, nothing), after.counts.get(server, nothing)
+    if new["requests"] < old["requests"]:
+        old = nothing
+    return (new["requests"] - old["requests"]) / seconds, max(0, new["failed"] - old["failed"]) / seconds
 
 
 def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Service], list[str]]:
@@ -257,13 +250,13 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
     Raises:
         OSError: the engine cannot be asked.
     """
-    if not read_list(run(*list_command(parameters["project"]))):
+    if not listed(parameters["project"]):
         return [], ["Nothing runs."]
     before, _ = look(root, parameters["services"])
     used = usage()
     after, problems = look(root, parameters["services"])
     # Last, so that it goes with what the load balancers have just said.
-    containers = read_list(run(*list_command(parameters["project"])))
+    containers = listed(parameters["project"])
     numbers = wanted(parameters["project"], root / "docker-compose.yml")
     ids = [container["id"] for container in containers]
     details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}

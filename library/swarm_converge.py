@@ -25,10 +25,6 @@ options:
     type: list
     elements: str
     default: []
-  host_ports:
-    description: Look for tasks that run without the port of their node that they shall have, and place them once more.
-    type: bool
-    default: true
 attributes:
   check_mode: {support: none, description: Waits for what only a deployment changes.}
   diff_mode: {support: none, description: Says what it removes.}
@@ -116,7 +112,7 @@ def converge(module: AnsibleModule) -> dict:
             # Those of a lost node at once: they wait for it then, instead of for the next deployment after it has come back.
             if service.forgotten and (service.homeless or not patient):
                 place(service)
-        if module.params["host_ports"] and not patient:
+        if not patient:
             # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
             unreached = [s for s in services if not all(open_to_us(port) for port in s.without_port)]
             for service in unreached:
@@ -161,7 +157,6 @@ def main() -> None:
         "stack": {"type": "str", "required": True},
         "timeout": {"type": "float", "default": 180},
         "networks": {"type": "list", "elements": "str", "default": []},
-        "host_ports": {"type": "bool", "default": True},
     }
     with running_module(options, check_mode=False) as module:
         module.exit_json(**converge(module))
