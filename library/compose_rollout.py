@@ -91,7 +91,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module  # noqa: E402
 from ansible.module_utils.stack_project import Container, RolloutError, Stack, names  # noqa: E402
 from ansible.module_utils.stack_replicas import Rollout  # noqa: E402
 from ansible.module_utils.stack_singles import replace_others  # noqa: E402
@@ -118,7 +118,6 @@ def describe(containers: list[Container], service: str) -> str:
 def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
     """Do what the module promises and return its result (RolloutError: see there)."""
     stack = Stack(parameters, descriptor)
-    steps: list[str] = []
     journal = stack.path / JOURNAL
 
     def say(service: str, gate: str, text: str) -> None:
@@ -134,7 +133,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         if not service["id"] and not check:
             raise RolloutError(f"{name}: the image {service['image']} is not on the host; nothing was changed.")
     before = stack.containers()
-    steps += replace_others(stack, parameters, model, say, check)
+    steps = replace_others(stack, parameters, model, say, check)
     for service in parameters["services"]:
         progress = partial(say, service["name"])
         rollout = Rollout(stack, service, model[service["name"]], parameters["timeout"], progress)
@@ -158,8 +157,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         if check and any(step.startswith(f"{name}: ") for step in steps):
             new = old + "".join(f"{step}\n" for step in steps if step.startswith(f"{name}: "))
         if old != new:
-            header = f"containers of {name}"
-            diff.append({"before_header": header, "after_header": header, "before": old, "after": new})
+            diff.append(difference(f"containers of {name}", old, new))
     if not check and journal.exists() and journal.stat().st_size > JOURNAL_SIZE:
         journal.write_bytes(journal.read_bytes()[-JOURNAL_SIZE // 2 :].partition(b"\n")[2])
     return {"changed": bool(steps), "steps": steps, "ended": stack.ended, "diff": diff}

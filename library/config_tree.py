@@ -93,7 +93,6 @@ removed_files: {type: list, elements: str, description: Paths of the files that 
 """
 
 import os  # noqa: E402
-import shutil  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
@@ -110,7 +109,7 @@ from ansible.module_utils.stack_folder import (  # noqa: E402
     write_record,
 )
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module  # noqa: E402
 
 
 @dataclass
@@ -207,15 +206,12 @@ def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
             raise RefusalError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
 
 
-def difference(root: Path, entry: Entry) -> dict[str, str]:
+def shown(path: Path, entry: Entry) -> dict[str, str]:
     """Return what Ansible shows of a file that differs."""
-    path = root / entry.path
-    header = {"before_header": str(path), "after_header": str(path)}
     if not entry.shown:
-        before = "(not shown)\n" if path.exists() else ""
-        return {**header, "before": before, "after": "(not shown, changed)\n"}
+        return difference(path, "(not shown)\n" if path.exists() else "", "(not shown, changed)\n")
     before = (read_bytes(path) or b"").decode(errors="replace")
-    return {**header, "before": before, "after": (entry.content or b"").decode(errors="replace")}
+    return difference(path, before, (entry.content or b"").decode(errors="replace"))
 
 
 def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
@@ -246,17 +242,12 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         "changed": bool(changed or changed_folders or removed or (record and record != found)),
         "changed_files": [entry.path for entry in changed],
         "removed_files": removed,
-        "diff": [difference(root, entry) for entry in changed],
+        "diff": [shown(root / entry.path, entry) for entry in changed]
+        + [difference(root / path, "(wanted once)\n", "") for path in removed],
     }
-    result["diff"] += [
-        {"before_header": str(root / path), "after_header": str(root / path), "before": "(wanted once)\n", "after": ""}
-        for path in removed
-    ]
     if not result["changed"]:
         return result
 
-    # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
-    parent = root if root.is_dir() else None
     if not check_mode:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whoever made it before: it holds secrets.
@@ -264,9 +255,9 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         if record and not found:
             # At once, so that a run that is interrupted leaves a folder that the next one knows.
             write_record(root, {**record, "written": {part: [] for part in record["written"]}})
-        parent = root
-    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
-    try:
+    # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
+    with tempfile.TemporaryDirectory(prefix=".staged-", dir=root if root.is_dir() else None) as name:
+        staged = Path(name)
         staged.chmod(0o755)
         for folder in folders:
             make_directory(staged / folder.path, folder, privileged)
@@ -274,8 +265,6 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
             (staged / entry.path).parent.mkdir(parents=True, exist_ok=True)
             write(staged / entry.path, entry, privileged)
         run_checks(staged, parameters["checks"], result["changed_files"])
-    finally:
-        shutil.rmtree(staged)
     if check_mode:
         return result
     # Not while another run changes containers: it reads these files.

@@ -108,7 +108,7 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     save_state,
     version,
 )
-from ansible.module_utils.stack_module import RefusalError, running_module, until  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module, until  # noqa: E402
 from ansible.module_utils.stack_rehearsal import addresses_up, running_version, try_all  # noqa: E402
 from ansible.module_utils.stack_trial import KINDS, Check, reason  # noqa: E402
 from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
@@ -221,9 +221,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
             result["changed"] = True
             result["reloaded"].append(balancer["name"])
             header = f"{balancer['name']}: configuration of the running process"
-            result["diff"].append(
-                {"before_header": header, "after_header": header, "before": running + "\n", "after": wanted + "\n"}
-            )
+            result["diff"].append(difference(header, f"{running}\n", f"{wanted}\n"))
             if not check_mode:
                 result["ended"].append({balancer["name"]: frontend_counts(master)})
                 reload_process(balancer, root, deadline)

@@ -61,7 +61,7 @@ from pathlib import Path  # noqa: E402
 from ansible.module_utils.stack_files import replace  # noqa: E402
 from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module  # noqa: E402
 from ansible.module_utils.stack_releases import (  # noqa: E402
     FOLDER,
     INDEX,
@@ -246,7 +246,6 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
             )
         part = section(text, service)
         text = text.replace(part, part.replace(f"    image: {image['name']}\n", f"    image: {image['id']}\n"))
-    header = {"before_header": str(root / FILE), "after_header": str(root / FILE)}
     if not check:
         with held(root, "writes files", parameters["lock_timeout"]):
             replace(root / FILE, text, MODE)
@@ -254,7 +253,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
         "changed": text != current,
         "release": release,
         "replicas": {service: replicas(text, service) for service in tiers(text)},
-        "diff": {**header, "before": current, "after": text},
+        "diff": difference(root / FILE, current, text),
     }
 
 

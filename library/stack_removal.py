@@ -57,7 +57,7 @@ import re  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.stack_compose import OWNER, engine_problem, owned, read_list, strangers  # noqa: E402
+from ansible.module_utils.stack_compose import OWNER, compose, engine_problem, owned, read_list, strangers  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, names, remove_written, written  # noqa: E402
 from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 
@@ -87,11 +87,6 @@ def own(name: str, kind: str, column: str, *options: str) -> list[str]:
     """Return id or name (``column``) of the project's networks or volumes."""
     listed = owned(docker(kind, "ls", *options, "--format", OWNER.format(column)), name)[0]
     return [item["id"] for item in listed if item["project"] == name]
-
-
-def own_networks(name: str) -> list[str]:
-    """Return the ids of the project's networks."""
-    return own(name, "network", "ID", "--no-trunc")
 
 
 def check(name: str, path: Path) -> list[dict]:
@@ -133,7 +128,7 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
         OSError: a file cannot be removed.
     """
     containers, root = check(name, path), path.resolve()
-    networks = own_networks(name)
+    networks = own(name, "network", "ID", "--no-trunc")
     volumes = own(name, "volume", "Name") if data else []
     images = own_images(name) if data else []
     files, whole = written(root) if data and root.is_dir() else ([], [])
@@ -142,15 +137,13 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
     removed += [f"file {item.relative_to(root)}" for item in [*files, *whole]]
     kept = []
     if not check_mode:
-        file = root / "docker-compose.yml"
-        if containers and file.exists():
-            project = ("--project-name", name, "--project-directory", str(root), "--file", str(file))
-            docker("compose", *project, "down", "--remove-orphans")
+        if containers and (root / "docker-compose.yml").exists():
+            docker(*compose(name, root, "docker-compose.yml")[1:], "down", "--remove-orphans")
         # What the file does not know of.
         if left := [container["id"] for container in of_project(name)]:
             docker("stop", *left)
             docker("rm", "--force", "--volumes", *left)
-        if left := own_networks(name):
+        if left := own(name, "network", "ID", "--no-trunc"):
             docker("network", "rm", *left)
         if volumes:
             docker("volume", "rm", *volumes)

@@ -48,7 +48,7 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_history  # noqa: E402
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
-from ansible.module_utils.stack_compose import condition, listed, run  # noqa: E402
+from ansible.module_utils.stack_compose import compose, condition, listed, run  # noqa: E402
 from ansible.module_utils.stack_haproxy import Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
@@ -193,16 +193,15 @@ def usage() -> dict[str, tuple[float, float]]:
     return found
 
 
-def wanted(project: str, file: Path) -> dict[str, int]:
+def wanted(project: str, root: Path) -> dict[str, int]:
     """Return how many containers each service of the rendered file shall have; empty if there is no such file.
 
     Raises:
         OSError: Compose cannot read it.
     """
-    if not file.exists():
+    if not (root / "docker-compose.yml").exists():
         return {}
-    command = ("docker", "compose", "--project-name", project, "--file", str(file), "config", "--format", "json")
-    model = json.loads(run(*command))
+    model = json.loads(run(*compose(project, root, "docker-compose.yml"), "config", "--format", "json"))
     return {name: item.get("deploy", {}).get("replicas", 1) for name, item in model["services"].items()}
 
 
@@ -257,7 +256,7 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
     after, problems = look(root, parameters["services"])
     # Last, so that it goes with what the load balancers have just said.
     containers = listed(parameters["project"])
-    numbers = wanted(parameters["project"], root / "docker-compose.yml")
+    numbers = wanted(parameters["project"], root)
     ids = [container["id"] for container in containers]
     details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}
     restarted = [event["id"] for event in events if event["what"] == "restarted"]

@@ -43,6 +43,12 @@ def run(*argv: str) -> str:
     return done.stdout
 
 
+def compose(project: str, root: Path, file: str) -> list[str]:
+    """Return the beginning of a command of Compose for a file in the folder of a stack (``-``: standard input)."""
+    path = file if file == "-" else str(root / file)
+    return ["docker", "compose", "--project-name", project, "--project-directory", str(root), "--file", path]
+
+
 def listed(project: str) -> list[dict]:
     """Return every container of a project's services, as ``read_list`` does (OSError: see ``run``)."""
     return read_list(run(*list_command(project)))

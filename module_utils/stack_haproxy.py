@@ -271,14 +271,9 @@ def fails_open(statistics: str, tier: str) -> bool:
 def frontend_counts(master: Path) -> dict[str, int]:
     """Return ``requests`` and ``failed`` ones of the application since a process has started; nothing if none answers."""
     try:
-        return requests_of(ask(master, "@1 show stat"))
+        return read_counts(ask(master, "@1 show stat")).get("FRONTEND", {})
     except OSError:
         return {}
-
-
-def requests_of(statistics: str) -> dict[str, int]:
-    """Return ``requests`` and ``failed`` ones of the application, from an answer to ``show stat``; or nothing."""
-    return read_counts(statistics).get("FRONTEND", {})
 
 
 def read_answers(statistics: str) -> dict[str, int]:

@@ -53,3 +53,8 @@ def until(deadline: float, condition: Callable[[], T], what: str) -> T:
         if time.monotonic() > deadline:
             raise RefusalError(what + (f" ({last})" if last else ""))
         time.sleep(PAUSE)
+
+
+def difference(header: object, before: str, after: str) -> dict[str, str]:
+    """Return what Ansible shows with ``--diff`` of something that differs."""
+    return {"before_header": str(header), "after_header": str(header), "before": before, "after": after}

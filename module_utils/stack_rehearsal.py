@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from ansible.module_utils.stack_compose import list_command, outdated_services, read_list
+from ansible.module_utils.stack_compose import compose, list_command, outdated_services, read_list
 from ansible.module_utils.stack_haproxy import ask, read_servers, version
 from ansible.module_utils.stack_module import RefusalError
 from ansible.module_utils.stack_trial import Check, TrialError, passing, reason, trial_configuration, tried
@@ -65,12 +65,11 @@ def try_configuration(balancer: dict, root: Path, parameters: dict) -> None:
         raise RefusalError(f"{why}; {kept}. {advice}")
 
 
-def is_replaced(balancer: dict, root: Path, project: str, compose: str) -> bool:
+def is_replaced(balancer: dict, root: Path, project: str, rendered: str) -> bool:
     """Tell whether a Compose file that is about to be written replaces the containers behind a load balancer."""
     tier = balancer["backend"]
-    command = ["docker", "compose", "--project-name", project, "--project-directory", str(root), "--file", "-"]
-    asked = [*command, "config", "--hash", tier]
-    wanted = subprocess.run(asked, input=compose, capture_output=True, text=True, check=False)
+    asked = [*compose(project, root, "-"), "config", "--hash", tier]
+    wanted = subprocess.run(asked, input=rendered, capture_output=True, text=True, check=False)
     if wanted.returncode:
         # It is not valid, which is said when it would be written.
         return True

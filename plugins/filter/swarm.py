@@ -59,11 +59,6 @@ def swarm_pages(rendered: str) -> list[dict[str, Any]]:
     return stack_swarm.pages(yaml_load(rendered.encode()))
 
 
-def swarm_object(content: str, stack: str, path: str) -> str:
-    """Return the name of a config or secret of a Swarm, which changes with its content."""
-    return stack_swarm.object_name(stack, path, content)
-
-
 def file_contents(lines: list[str]) -> dict[str, str]:
     """Return what files hold, by path, from lines with a path and the content in base64."""
     return {path: base64.b64decode(content).decode() for path, _, content in (line.partition(" ") for line in lines)}
@@ -212,7 +207,7 @@ class FilterModule:
             "swarm_address": node_address,
             "swarm_controllers": swarm_controllers,
             "swarm_formed": swarm_formed,
-            "swarm_object": swarm_object,
+            "swarm_object": stack_swarm.object_name,
             "swarm_pages": swarm_pages,
             "swarm_stack": swarm_stack,
         }
