@@ -13,18 +13,9 @@ description:
   - In contrast to C(docker compose up --wait) a container that is unhealthy at the beginning, because it is just
     recovering, is given 45 seconds.
 options:
-  project:
-    description: Project name of Compose.
-    type: str
-    required: true
-  timeout:
-    description: Seconds to wait at most.
-    type: int
-    default: 180
-  ports:
-    description: Port that each container of a service listens on, by the service.
-    type: dict
-    default: {}
+  project: {type: str, required: true, description: Project name of Compose.}
+  timeout: {type: int, default: 180, description: Seconds to wait at most.}
+  ports: {type: dict, default: {}, description: "Port that each container of a service listens on, by the service."}
 attributes:
   check_mode: {support: full, description: "Changes nothing in any mode; in check mode it does not wait."}
   diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
@@ -37,9 +28,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-seconds:
-  description: How long it waited.
-  type: float
+seconds: {type: float, description: How long it waited.}
 containers:
   description: Every container with its name, service, state and what the engine says of it.
   type: list

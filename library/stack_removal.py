@@ -11,23 +11,14 @@ description:
     project has written go as well; what opens the backups stays.
   - Refuses a folder that is somebody else's, and a project of the same name that was started from another folder.
 options:
-  name:
-    description: Project name of Compose.
-    type: str
-    required: true
-  path:
-    description: Folder of the rendered files.
-    type: path
-    required: true
+  name: {type: str, required: true, description: Project name of Compose.}
+  path: {type: path, required: true, description: Folder of the rendered files.}
   state:
     description: C(checked) only looks whether all of it is the stack's.
     type: str
     choices: [checked, absent]
     default: absent
-  data:
-    description: Remove volumes, images and files as well.
-    type: bool
-    default: false
+  data: {type: bool, default: false, description: "Remove volumes, images and files as well."}
 attributes:
   check_mode: {support: full, description: Says whether there would be a change.}
   diff_mode: {support: none, description: There is nothing to show.}
@@ -42,10 +33,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-removed:
-  description: What was removed, by kind and name.
-  type: list
-  elements: str
+removed: {type: list, elements: str, description: "What was removed, by kind and name."}
 kept:
   description: What is still there, because it is somebody else's, is in use, or opens the backups.
   type: list

@@ -16,23 +16,13 @@ options:
     description: Name of the stack; part of the names of units, and of the lines in the crontab.
     type: str
     required: true
-  program:
-    description: Which one.
-    type: str
-    choices: [watchdog, backup]
-    required: true
-  path:
-    description: Folder of the program and its C(settings.json).
-    type: path
-    required: true
+  program: {type: str, choices: [watchdog, backup], required: true, description: Which one.}
+  path: {type: path, required: true, description: Folder of the program and its C(settings.json).}
   version:
     description: Digest of program and settings of the watchdog; a process with another one is replaced. Empty ends it.
     type: str
     default: ""
-  at:
-    description: Time of day at which a backup is taken, as HH:MM. Empty removes the schedule.
-    type: str
-    default: ""
+  at: {type: str, default: "", description: "Time of day at which a backup is taken, as HH:MM. Empty removes the schedule."}
   interval:
     description: Minutes after which the binary logs are stored; a divisor of 60 is kept to exactly.
     type: int

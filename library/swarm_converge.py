@@ -12,19 +12,9 @@ description:
   - Places tasks anew that wait for a node and that the scheduler has forgotten.
   - Removes configs, secrets and networks of the stack that no service refers to any more, once all is well.
 options:
-  stack:
-    description: Name of the stack.
-    type: str
-    required: true
-  timeout:
-    description: Seconds to wait in all.
-    type: float
-    default: 180
-  networks:
-    description: Networks that the stack has.
-    type: list
-    elements: str
-    default: []
+  stack: {type: str, required: true, description: Name of the stack.}
+  timeout: {type: float, default: 180, description: Seconds to wait in all.}
+  networks: {type: list, elements: str, default: [], description: Networks that the stack has.}
 attributes:
   check_mode: {support: none, description: Waits for what only a deployment changes.}
   diff_mode: {support: none, description: Says what it removes.}
@@ -44,10 +34,7 @@ lost:
   description: Services that cannot run because the node that they belong to is lost; the database is waited for instead.
   type: list
   elements: str
-removed:
-  description: Objects that no service referred to.
-  type: list
-  elements: str
+removed: {type: list, elements: str, description: Objects that no service referred to.}
 """
 
 import socket  # noqa: E402

@@ -9,14 +9,8 @@ short_description: Push images and return their digests
 description:
   - Tags the images of this host for a registry and pushes those that it does not have.
 options:
-  registry:
-    description: The registry, perhaps with a path; without a slash at the end.
-    type: str
-    required: true
-  images:
-    description: Names of images on this host, by a name for each.
-    type: dict
-    required: true
+  registry: {type: str, required: true, description: "The registry, perhaps with a path; without a slash at the end."}
+  images: {type: dict, required: true, description: "Names of images on this host, by a name for each."}
   config:
     description: Folder of the client's configuration, which has the account for the registry; empty for the user's own.
     type: path
@@ -35,16 +29,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-references:
-  description: By which name and digest each image is known to the registry.
-  type: dict
-starts:
-  description: Entry point and command of each image, and whether it has a health check.
-  type: dict
-pushed:
-  description: Images that the registry did not have.
-  type: list
-  elements: str
+references: {type: dict, description: By which name and digest each image is known to the registry.}
+starts: {type: dict, description: "Entry point and command of each image, and whether it has a health check."}
+pushed: {type: list, elements: str, description: Images that the registry did not have.}
 """
 
 import os  # noqa: E402

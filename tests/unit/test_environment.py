@@ -45,8 +45,8 @@ def test_module_cleans_its_environment_before_anything_else(path):
 
 
 def test_modules_begin_with_a_clean_environment():
-    (running,) = (node for node in ast.walk(ast.parse(BEGINNING.read_text())) if isinstance(node, ast.FunctionDef))
-    assert ast.unparse(running.body[1]) == "clean_environment()"
+    functions = {node.name: node for node in ast.parse(BEGINNING.read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert ast.unparse(functions["running_module"].body[1]) == "clean_environment()"
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.parent.name)
