@@ -26,8 +26,8 @@ from ansible.module_utils.stack_folder import folder_problem, read_record
 from ansible.module_utils.stack_haproxy import (
     ask,
     definitions_needed,
+    read_counts,
     read_servers,
-    requests_of,
     servers_up,
     version,
 )
@@ -267,7 +267,7 @@ def balancer_state(socket_path: Path, backend: str) -> dict:
             "version": version(ask(socket_path, "@1 show info", timeout=2)),
             "up": servers_up(statistics, backend),
             "needed": definitions_needed(read_servers(ask(socket_path, f"@1 show servers state {backend}", timeout=2))),
-            "requests": requests_of(statistics),
+            "requests": read_counts(statistics).get("FRONTEND", {}),
         }
     except OSError:
         return {"version": "", "up": 0, "needed": [], "requests": {}}

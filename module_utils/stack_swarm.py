@@ -156,7 +156,7 @@ def own_files(files: list[dict], model: dict) -> list[dict]:
     return result
 
 
-def object_name(stack: str, path: str, content: str) -> str:
+def object_name(content: str, stack: str, path: str) -> str:
     """Return a name that changes with the content: objects of a Swarm are never changed, only replaced."""
     text = hashlib.sha256(f"{path}\0{content}".encode()).hexdigest()[:12]
     name = f"{stack}_{text}_{re.sub(r'[^A-Za-z0-9.-]', '-', path.rpartition('/')[2])}"
@@ -214,7 +214,7 @@ class Conversion:
         """Return the kind of object that a file becomes, and how a service refers to it."""
         item = self.files[path]
         kind, held = self.content(item)
-        name = object_name(self.options.stack, path, held)
+        name = object_name(held, self.options.stack, path)
         self.objects[kind][name] = {"name": name, "file": f"./{path}"}
         mode = int(item.get("mode") or ("0644" if kind == "configs" else "0400"), 8)
         owner, group = (str(item.get(key) or 0) for key in ("owner", "group"))

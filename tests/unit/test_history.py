@@ -11,6 +11,7 @@ import pytest
 import stack_history
 import stack_release
 import watchdog
+from ansible.module_utils import stack_module
 
 
 def lines(root):
@@ -93,7 +94,7 @@ def test_a_rollout_that_fails_is_told_as_that(tmp_path, monkeypatch):
     parameters = {"path": str(tmp_path), "services": [{"name": "fe"}], "lock_timeout": 1}
     for check in (True, False):
         module = SimpleNamespace(params=parameters, check_mode=check, fail_json=end, exit_json=end)
-        monkeypatch.setattr(compose_rollout, "AnsibleModule", lambda module=module, **_: module)
+        monkeypatch.setattr(stack_module, "AnsibleModule", lambda module=module, **_: module)
         monkeypatch.setattr(compose_rollout, "converge", fail)
         with pytest.raises(SystemExit):
             compose_rollout.main()
