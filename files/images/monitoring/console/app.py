@@ -33,64 +33,33 @@ SHORTEST, LONGEST = 60.0, 3.2e8
 ROWS = 15
 # Seconds for which an answer about requests serves every reader: the edge's log is read for it.
 KEPT = 10
-# Services of the application each have a line, those of monitoring one together.
-OWN = f'service=~"{"|".join(state.SERVICES)}"'
-OTHERS = f'service!~"{"|".join(state.SERVICES)}"'
 # The oldest sample that is kept, seconds of the epoch.
 OLDEST = "min(prometheus_tsdb_lowest_timestamp_seconds)"
-# What a chart shows: unit, how numbers are written (d3-format), and its lines. Each has a name, the tier whose colour it has
-# (failed: that of failures), whether it is dashed (a tier: unless it is that of the edge), and the expression. In all but
-# the last {} stands for a label's value.
-CHARTS: dict[str, dict[str, Any]] = {
-    "requests": {
-        "title": "Requests per second",
-        "unit": "",
-        "format": ",.3~r",
-        "lines": (
-            ("{load_balancer}", "{load_balancer}", False, "load_balancer:requests:rate"),
-            ("{load_balancer}, failed", "failed", "{load_balancer}", "load_balancer:errors:rate"),
-        ),
-    },
-    "latency": {
-        "title": "Response time",
-        "unit": "s",
-        "format": ".3~s",
-        "lines": (
-            ("{load_balancer}, 95 %", "{load_balancer}", False, "load_balancer:latency_seconds:p95"),
-            ("{load_balancer}, half", "{load_balancer}", True, "load_balancer:latency_seconds:p50"),
-        ),
-    },
-    "cpu": {
-        "title": "CPU, of one processor",
-        "unit": " %",
-        "format": ",.3~r",
-        "lines": (
-            ("{service}", "{service}", False, f"100 * sum by (service) (container:cpu_usage:rate{{{OWN}}})"),
-            ("monitoring", "monitoring", False, f"100 * sum(container:cpu_usage:rate{{{OTHERS}}})"),
-        ),
-    },
-    "memory": {
-        "title": "Memory",
-        "unit": " MiB",
-        "format": ",.3~r",
-        "lines": (
-            ("{service}", "{service}", False, f"sum by (service) (container_memory_working_set_bytes{{{OWN}}}) / 2^20"),
-            ("monitoring", "monitoring", False, f"sum(container_memory_working_set_bytes{{{OTHERS}}}) / 2^20"),
-        ),
-    },
-    "replicas": {
-        "title": "Replicas in rotation",
-        "unit": "",
-        "format": ",.3~r",
-        "lines": (("{service}", "{service}", False, "service:replicas:serving"),),
-    },
-    "database": {
-        "title": "Queries per second",
-        "unit": "",
-        "format": ",.3~r",
-        "lines": (("db", "db", False, "database:queries:rate"),),
-    },
+# Charts by name: title, unit, and how numbers are written (d3-format).
+CHARTS = {
+    "requests": ("Requests per second", "", ",.3~r"),
+    "latency": ("Response time", "s", ".3~s"),
+    "cpu": ("CPU, of one processor", " %", ",.3~r"),
+    "memory": ("Memory", " MiB", ",.3~r"),
+    "replicas": ("Replicas in rotation", "", ",.3~r"),
+    "database": ("Queries per second", "", ",.3~r"),
 }
+# Services of the application each have a line, those of monitoring one together.
+OWN, OTHERS = "and on (service) stack_containers_wanted", "unless on (service) stack_containers_wanted"
+# Lines: the chart, the name, the service whose colour it has (failed: that of failures), whether it is dashed, and the
+# expression. In name and service {} stands for a label's value.
+LINES = (
+    ("requests", "{load_balancer}", "{load_balancer}", False, "load_balancer:requests:rate"),
+    ("requests", "{load_balancer}, failed", "failed", False, "load_balancer:errors:rate"),
+    ("latency", "{load_balancer}, 95 %", "{load_balancer}", False, "load_balancer:latency_seconds:p95"),
+    ("latency", "{load_balancer}, half", "{load_balancer}", True, "load_balancer:latency_seconds:p50"),
+    ("cpu", "{service}", "{service}", False, f"100 * sum by (service) (container:cpu_usage:rate {OWN})"),
+    ("cpu", "monitoring", "monitoring", False, f"100 * sum(container:cpu_usage:rate {OTHERS})"),
+    ("memory", "{service}", "{service}", False, f"sum by (service) (container_memory_working_set_bytes {OWN}) / 2^20"),
+    ("memory", "monitoring", "monitoring", False, f"sum(container_memory_working_set_bytes {OTHERS}) / 2^20"),
+    ("replicas", "{service}", "{service}", False, "service:replicas:serving"),
+    ("database", "db", "db", False, "database:queries:rate"),
+)
 
 
 class Headers(BaseHTTPMiddleware):
@@ -125,9 +94,10 @@ def span(given: Mapping[str, str], now: float) -> tuple[float, float]:
 class Console:
     """Answers the page."""
 
-    def __init__(self, prometheus: Prometheus, exporter: Exporter, stack: str) -> None:
-        """Ask a Prometheus and an exporter about a stack."""
+    def __init__(self, prometheus: Prometheus, exporter: Exporter, stack: str, tiers: list[dict[str, str]]) -> None:
+        """Ask a Prometheus and an exporter about a stack with ``tiers`` (see ``state.sketch``)."""
         self._prometheus, self._exporter, self._stack = prometheus, exporter, stack
+        self._sketch = state.sketch(tiers)
         # When Prometheus has answered last.
         self._answered: float | None = None
         self._requests: tuple[float, list[dict[str, Any]]] = (0.0, [])
@@ -150,7 +120,7 @@ class Console:
         except PrometheusError as error:
             return JSONResponse({"stack": self._stack, "error": f"{error}.", "since": self._answered}, status_code=503)
         moment = self._answered = time.time()
-        shown, alerts = state.services(now, moment), state.alerts(told)
+        shown, alerts = state.services(self._sketch, now, moment), state.alerts(told)
         return JSONResponse(
             {
                 "stack": self._stack,
@@ -176,27 +146,29 @@ class Console:
         except PrometheusError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
         step = max(5, math.ceil((end - begin) / POINTS))
-        names = {
-            f"{chart}_{place}": (chart, line) for chart, item in CHARTS.items() for place, line in enumerate(item["lines"])
-        }
         try:
             # The points always lie on the same moments, so that nothing moves from one look to the next.
             first, last = begin // step * step, end // step * step
             found, written = await asyncio.gather(
-                self._prometheus.over(
-                    first, last, step, **{key: line[3] for key, (_, line) in names.items()}, **history.QUERIES
-                ),
+                self._prometheus.over(first, last, step, **{line[4]: line[4] for line in LINES}, **history.QUERIES),
                 self._written(),
             )
         except PrometheusError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
-        charts = {name: {**item, "name": name, "lines": []} for name, item in CHARTS.items()}
-        for key, (chart, (name, tier, dashed, _)) in names.items():
-            for series in found[key]:
-                shown = {"name": name.format(**series.labels), "tier": tier.format(**series.labels)}
-                # A failure is red whichever tier it is of; that of the inner balancer is dashed.
-                dash = dashed if isinstance(dashed, bool) else dashed.format(**series.labels) != "fe-lb"
-                charts[chart]["lines"].append({**shown, "dashed": dash, "points": series.points})
+        charts = {
+            name: {"name": name, "title": title, "unit": unit, "format": written_as, "lines": []}
+            for name, (title, unit, written_as) in CHARTS.items()
+        }
+        colours = {"failed": "bad"} | {name: facts["colour"] for name, facts in self._sketch.items()}
+        for chart, name, service, dashed, expression in LINES:
+            for series in found[expression]:
+                line = {"name": name.format(**series.labels), "points": series.points}
+                line["colour"] = colours.get(service.format(**series.labels), "monitoring")
+                # A failure is red whichever tier it is of; that of an inner balancer is dashed.
+                line["dashed"] = dashed or (
+                    service == "failed" and series.labels["load_balancer"] != next(iter(self._sketch))
+                )
+                charts[chart]["lines"].append(line)
         happened = history.events(written, found, begin, end, step)
         return JSONResponse(
             {
@@ -257,9 +229,9 @@ async def healthy(_: Request) -> Response:
     return Response("well\n", media_type="text/plain")
 
 
-def create(prometheus: Prometheus, exporter: Exporter, stack: str) -> Starlette:
-    """Return the application."""
-    console = Console(prometheus, exporter, stack)
+def create(prometheus: Prometheus, exporter: Exporter, stack: str, tiers: list[dict[str, str]]) -> Starlette:
+    """Return the application; its arguments are those of ``Console``."""
+    console = Console(prometheus, exporter, stack, tiers)
     # Found without being imported, which would take memory for nothing.
     library = Path(find_spec("plotly").submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return Starlette(
