@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +63,17 @@ LINES = (
 )
 
 
-class Headers(BaseHTTPMiddleware):
-    """Tells browsers to load nothing from elsewhere."""
-
-    async def dispatch(self, request: Request, call_next: Any) -> Response:
-        """Add the headers to an answer."""
-        answer = await call_next(request)
-        policy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; font-src 'self';"
-        # The charts set their styles from their script.
-        answer.headers["Content-Security-Policy"] = f"{policy} style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Referrer-Policy"] = "no-referrer"
-        if request.url.path.startswith("/api/"):
-            answer.headers["Cache-Control"] = "no-store"
-        return answer
+async def add_headers(request: Request, call_next: Any) -> Response:
+    """Tell a browser with an answer to load nothing from elsewhere."""
+    answer = await call_next(request)
+    policy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; font-src 'self';"
+    # The charts set their styles from their script.
+    answer.headers["Content-Security-Policy"] = f"{policy} style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    if request.url.path.startswith("/api/"):
+        answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 def span(given: Mapping[str, str], now: float) -> tuple[float, float]:
@@ -203,10 +201,9 @@ class Console:
             known["slowest"] = max(known["slowest"], row["slowest"])
             for status, count in row["statuses"].items():
                 known["statuses"][status] = known["statuses"].get(status, 0) + count
-        worst = sorted(rows.values(), key=lambda row: (-row["failed"], -row["slowest"]))
         slowest = sorted(rows.values(), key=lambda row: -row["slowest"])
         # Both kinds have room.
-        failing = [row for row in worst if row["failed"]][: ROWS // 2]
+        failing = sorted(filter(itemgetter("failed"), slowest), key=lambda row: -row["failed"])[: ROWS // 2]
         shown = failing + [row for row in slowest if row not in failing][: ROWS - len(failing)]
         return JSONResponse({"requests": shown, "paths": len(rows)})
 
@@ -250,6 +247,6 @@ def create(prometheus: Prometheus, exporter: Exporter, stack: str, tiers: list[d
             # Another site that a browser takes for this address gets nothing.
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
             Middleware(GZipMiddleware),
-            Middleware(Headers),
+            Middleware(BaseHTTPMiddleware, dispatch=add_headers),
         ],
     )

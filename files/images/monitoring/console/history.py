@@ -48,16 +48,12 @@ def ends(found: dict[str, list[Series]], written: list[Event]) -> Iterable[tuple
         labels[series.labels["id"]] = series.labels
     for identity, moments in finished.items():
         name, service = labels[identity]["name"], labels[identity]["service"]
+        watched = [
+            event["time"] for event in written if event["kind"] == "watchdog" and identity.endswith(str(event.get("id")))
+        ]
+        changed = [event["time"] for event in written if event["kind"] != "watchdog" and event.get("service") == service]
         for moment in moments:
-            if any(
-                abs(event["time"] - moment) < OWN
-                and (
-                    event.get("service") == service
-                    if event["kind"] != "watchdog"
-                    else identity.endswith(str(event.get("id")))
-                )
-                for event in written
-            ):
+            if any(abs(told - moment) < OWN for told in watched + changed):
                 continue
             again = min((start for start in starts[identity] if start >= moment), default=None)
             later = min((other for other in moments if other > moment), default=None)
