@@ -14,9 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from stack_environment import clean_environment
 from stack_haproxy import STOPPED, ask, by_address, read_answers, read_checks, read_servers
@@ -79,11 +79,9 @@ class Watchdog:
             self.served = {name: set() for name in self.served}
             return
         for service in self.settings["services"]:
-            try:
+            # A load balancer that is away or reloading says nothing about its servers.
+            with suppress(OSError):
                 self.look_at(service["name"], self.root / service["socket"])
-            except OSError:
-                # A load balancer that is away or reloading says nothing about its servers.
-                continue
 
     def look_at(self, name: str, socket: Path) -> None:
         """Restart at most one replica of a service.
@@ -240,11 +238,7 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     clean_environment(settings["engine"])
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with held(folder, settings["version"], timeout=5):
             watchdog = Watchdog(folder, settings)

@@ -57,6 +57,8 @@ START = 30.0
 OLD = 60.0
 # The worst first.
 DOWN, NO_DATA, CRITICAL, BROKEN, WARNING = range(5)
+# How bad it is if a container is that, and where the runbook says what to do.
+SECTIONS = {"bad": (BROKEN, "ReplicaOutOfRotation"), "starting": (WARNING, "ContainerUnhealthy")}
 
 
 def by_name(series: Iterable[Series], label: str = "name") -> dict[str, float]:
@@ -324,9 +326,7 @@ def troubles(
             result.append(failing(service))
         for item in service["containers"]:
             if item["level"] != "well" and not item["words"].startswith(FAILS):
-                rank, section = (
-                    (BROKEN, "ReplicaOutOfRotation") if item["level"] == "bad" else (WARNING, "ContainerUnhealthy")
-                )
+                rank, section = SECTIONS[item["level"]]
                 result.append(trouble(rank, f"{item['name']}: {item['words']}", section, item["since"], [item["name"]]))
         lacking = int(service["wanted"] - len(service["containers"]))
         if lacking > 0 and found["state"]:

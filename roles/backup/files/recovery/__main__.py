@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from stack_environment import clean_environment
@@ -20,11 +21,8 @@ from recovery.restore import KINDS, Restore, spoken
 FOLDER = Path(__file__).resolve().parents[1]
 # Seconds to wait for another backup of the same stack; the next logs are stored soon anyway.
 PATIENCE = 600.0
-
-
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
+# What is done is told at once.
+say = partial(print, flush=True)
 
 
 def list_backups(engine: Engine, say: Say) -> None:

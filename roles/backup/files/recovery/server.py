@@ -56,11 +56,11 @@ def name(*parts: str) -> str:
 
 
 class Server:
-    """Something that answers SQL, through a client in its container."""
+    """Something that answers SQL: the server of the stack, or a throw-away one."""
 
-    def __init__(self, who: str, container: str, client: Sequence[str] = stack_mysql.ROOT) -> None:
-        """Ask by a command; complaints begin with ``who``."""
-        self.who, self.container, self.client = who, container, client
+    def __init__(self, who: str, container: str, image: str, client: Sequence[str] = stack_mysql.ROOT) -> None:
+        """Ask the server in a container, which is of an image, by a command; complaints begin with ``who``."""
+        self.who, self.container, self.image, self.client = who, container, image, client
 
     def query(self, sql: str) -> list[list[str]]:
         """Return the rows that statements answer, each column as text (RecoveryError: one of them failed)."""
@@ -104,23 +104,14 @@ class Server:
         }
 
 
-class Live(Server):
-    """The server of the stack."""
-
-    def __init__(self, container: str, image: str) -> None:
-        """Ask the server in a container, which is of an image."""
-        super().__init__("The database", container)
-        self.image = image
-
-
 class ThrowAway(Server):
     """A server without a network on the data in a volume; with ``donor``, an empty one that can clone from a container."""
 
     def __init__(self, engine: Engine, volume: str, variables: dict[str, str], image: str = "", donor: str = "") -> None:
         """Describe it; the context manager starts and stops it."""
         name = "recipient" if donor else "server"
-        client = ("mysql", "--defaults-file=/tmp/client.cnf")
-        super().__init__("The server that works on the copy", f"{engine.settings.stack}-backup-{name}", client)
+        place, client = f"{engine.settings.stack}-backup-{name}", ("mysql", "--defaults-file=/tmp/client.cnf")
+        super().__init__("The server that works on the copy", place, image or engine.settings.mysql, client)
         self.engine = engine
         user = engine.settings.user
         uid, gid = user.split(":")
@@ -151,7 +142,7 @@ class ThrowAway(Server):
             options += ["--plugin-load-add=mysql_clone.so"]
             options += ["--innodb-buffer-pool-size=32M", "--innodb-redo-log-capacity=8M"]
         self.definition = Container(
-            image=image or engine.settings.mysql,
+            image=self.image,
             entrypoint="bash",
             arguments=["-c", THROW_AWAY, "bash", ACCOUNT, *options],
             user=user,

@@ -74,8 +74,6 @@ function short(item, stack) {
   return /^[0-9]+$/.test(replica) ? `${item.service}.${replica}` : item.service;
 }
 
-const place = (item) => (item.node ? ` on ${item.node}` : "");
-
 function tile(item, data) {
   const mark = [make("span", { "aria-hidden": "true" }, MARK[item.level]), make("span", { class: "hidden" }, LEVEL[item.level])];
   const lines = [make("b", {}, ...mark, ` ${short(item, data.stack)}`)];
@@ -124,7 +122,7 @@ function row(item, colour) {
     amount(item.restarts),
     item.image,
   ];
-  const name = make("td", tinted(colour), item.name + place(item));
+  const name = make("td", tinted(colour), item.node ? `${item.name} on ${item.node}` : item.name);
   return make("tr", { "data-level": item.level, "data-name": item.name }, name, ...cells.map((text) => make("td", {}, text)));
 }
 
