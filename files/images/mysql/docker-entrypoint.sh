@@ -16,14 +16,10 @@ mysql_error() { mysql_log ERROR "$*" >&2; exit 1; }
 
 # Set variable $1 from itself, from the file that ${1}_FILE names, or to the default $2.
 load_variable() {
-    local name=$1 file_name="${1}_FILE" default=${2:-}
-    if [ -n "${!name:-}" ] && [ -n "${!file_name:-}" ]; then
-        mysql_error "$name and $file_name are both set: set one of them"
-    fi
-    local value=$default
-    if [ -n "${!name:-}" ]; then
-        value=${!name}
-    elif [ -n "${!file_name:-}" ]; then
+    local name=$1 file_name="${1}_FILE"
+    local value=${!name:-${2:-}}
+    if [ -n "${!file_name:-}" ]; then
+        [ -z "${!name:-}" ] || mysql_error "$name and $file_name are both set: set one of them"
         [ -r "${!file_name}" ] || mysql_error "$file_name names ${!file_name}, which cannot be read by user $(id -u)"
         value=$(<"${!file_name}")
     fi
@@ -95,7 +91,7 @@ check_data_directory() {
     fi
     local written own
     # The release that last wrote the data directory, from the server's own history file.
-    written=$(sed -n 's/.*"version": *"\([0-9.]*\).*/\1/p' "$DATADIR/mysql_upgrade_history" 2>/dev/null | tail -n 1)
+    written=$(sed -n 's/.*"version": *"\([0-9.]*\).*/\1/p' "$DATADIR/mysql_upgrade_history" 2>/dev/null | tail -n 1) || true
     own=$(mysqld --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p')
     if [ -n "$written" ] && [ "$(printf '%s\n%s\n' "$written" "$own" | sort -V | tail -n 1)" != "$own" ]; then
         mysql_error "$DATADIR was written by MySQL $written, newer than this server's $own:" \
@@ -242,7 +238,4 @@ main() {
     exec "$@"
 }
 
-# Sourced, this file only defines its functions.
-if [ "${#FUNCNAME[@]}" = 0 ]; then
-    main "$@"
-fi
+main "$@"
