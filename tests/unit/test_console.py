@@ -451,7 +451,7 @@ def test_charts_are_lines_with_the_names_and_colours_of_their_tiers():
 
 
 def test_memory_is_told_in_mib():
-    assert app.CHARTS["memory"][1] == " MiB"
+    assert app.CHARTS["memory"]["unit"] == " MiB"
     assert all(line[4].endswith("/ 2^20") for line in app.LINES if line[0] == "memory")
     script = (PROJECT / "files/images/monitoring/console/static/console.js").read_text()
     assert not re.search(r"GiB|\bMB\b|\bGB\b", script)

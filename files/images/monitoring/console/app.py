@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
 from operator import itemgetter
@@ -36,14 +37,14 @@ ROWS = 15
 KEPT = 10
 # The oldest sample that is kept, seconds of the epoch.
 OLDEST = "min(prometheus_tsdb_lowest_timestamp_seconds)"
-# Charts by name: title, unit, and how numbers are written (d3-format).
+# Charts by name; how numbers are written is a d3-format.
 CHARTS = {
-    "requests": ("Requests per second", "", ",.3~r"),
-    "latency": ("Response time", "s", ".3~s"),
-    "cpu": ("CPU, of one processor", " %", ",.3~r"),
-    "memory": ("Memory", " MiB", ",.3~r"),
-    "replicas": ("Replicas in rotation", "", ",.3~r"),
-    "database": ("Queries per second", "", ",.3~r"),
+    "requests": {"title": "Requests per second", "unit": "", "format": ",.3~r"},
+    "latency": {"title": "Response time", "unit": "s", "format": ".3~s"},
+    "cpu": {"title": "CPU, of one processor", "unit": " %", "format": ",.3~r"},
+    "memory": {"title": "Memory", "unit": " MiB", "format": ",.3~r"},
+    "replicas": {"title": "Replicas in rotation", "unit": "", "format": ",.3~r"},
+    "database": {"title": "Queries per second", "unit": "", "format": ",.3~r"},
 }
 # Services of the application each have a line, those of monitoring one together.
 OWN, OTHERS = "and on (service) stack_containers_wanted", "unless on (service) stack_containers_wanted"
@@ -153,19 +154,15 @@ class Console:
             )
         except PrometheusError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
-        charts = {
-            name: {"name": name, "title": title, "unit": unit, "format": written_as, "lines": []}
-            for name, (title, unit, written_as) in CHARTS.items()
-        }
+        charts = {name: {**facts, "name": name, "lines": []} for name, facts in CHARTS.items()}
         colours = {"failed": "bad"} | {name: facts["colour"] for name, facts in self._sketch.items()}
+        edge = next(iter(self._sketch))
         for chart, name, service, dashed, expression in LINES:
             for series in found[expression]:
                 line = {"name": name.format(**series.labels), "points": series.points}
                 line["colour"] = colours.get(service.format(**series.labels), "monitoring")
                 # A failure is red whichever tier it is of; that of an inner balancer is dashed.
-                line["dashed"] = dashed or (
-                    service == "failed" and series.labels["load_balancer"] != next(iter(self._sketch))
-                )
+                line["dashed"] = dashed or (service == "failed" and series.labels["load_balancer"] != edge)
                 charts[chart]["lines"].append(line)
         happened = history.events(written, found, begin, end, step)
         return JSONResponse(
@@ -195,12 +192,11 @@ class Console:
             return JSONResponse(answers[0], status_code=503)
         rows: dict[str, dict[str, Any]] = {}
         for row in (row for answer in answers for row in answer.get("requests", [])):
-            known = rows.setdefault(row["path"], {**row, "statuses": {}, "requests": 0, "failed": 0, "seconds": 0.0})
+            known = rows.setdefault(row["path"], {**row, "statuses": Counter(), "requests": 0, "failed": 0, "seconds": 0.0})
             for key in ("requests", "failed", "seconds"):
                 known[key] += row[key]
             known["slowest"] = max(known["slowest"], row["slowest"])
-            for status, count in row["statuses"].items():
-                known["statuses"][status] = known["statuses"].get(status, 0) + count
+            known["statuses"].update(row["statuses"])
         slowest = sorted(rows.values(), key=lambda row: -row["slowest"])
         # Both kinds have room.
         failing = sorted(filter(itemgetter("failed"), slowest), key=lambda row: -row["failed"])[: ROWS // 2]
