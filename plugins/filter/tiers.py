@@ -36,6 +36,11 @@ def container_counts(tiers: list[dict[str, Any]]) -> dict[str, int]:
     return counts
 
 
+def shown_tiers(tiers: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return of each tier what the console shows of it: ``name``, ``title`` and ``missing``."""
+    return [{key: tier[key] for key in ("name", "title", "missing")} for tier in tiers]
+
+
 def tier_definitions(
     tiers: list[dict[str, Any]], known: dict[str, Any], balancers: dict[str, dict[str, Any]]
 ) -> dict[str, list[dict[str, Any]]]:
@@ -186,6 +191,7 @@ class FilterModule:
             "load_balancers": load_balancers,
             "replicated_services": replicated_services,
             "service_changes": changes,
+            "shown_tiers": shown_tiers,
             "tier_definitions": tier_definitions,
             "tier_sockets": tier_sockets,
             "wanted_definitions": wanted_definitions,

@@ -11,7 +11,6 @@ import stack_service
 from recovery import backup, fence, repository, restore
 from recovery.containers import Engine, RecoveryError, Settings
 from recovery.repository import Repository, Snapshot, read_snapshots
-from recovery.restore import Wish
 from recovery.server import name, numbers
 from stack_mysql import quote
 from wiring import load, render
@@ -39,7 +38,7 @@ class Shelf:
 
 
 def wish(**given):
-    return Wish(**{"backup": "latest", "until": "", "confirm": "", "origin": "web", "database": "app", **given})
+    return SimpleNamespace(**{"backup": "latest", "until": "", "confirm": "", "origin": "web", "database": "app", **given})
 
 
 def test_snapshots_of_others_are_not_seen():
