@@ -232,12 +232,11 @@ def _decompressed(path: Path) -> Iterator[bytes]:
     try:
         with opened(path, "rb") as file:
             yield from iter(lambda: file.read(CHUNK), b"")
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        # An error of the system's, and not of what was read.
+        if getattr(error, "errno", None) is not None:
+            raise
         raise DumpError(f"it cannot be decompressed ({error}); is the file complete?") from None
-    except OSError as error:
-        if error.errno is None:
-            raise DumpError(f"it cannot be decompressed ({error}); is the file complete?") from None
-        raise
 
 
 def read(path: Path, fitter: Fitter) -> Iterator[bytes]:
