@@ -55,16 +55,8 @@ class Stack:
         """Work on the project of ``parameters``; child processes inherit ``descriptor``."""
         self.project: str = parameters["project"]
         self.path = Path(parameters["path"])
-        self.compose = [
-            "docker",
-            "compose",
-            "--project-name",
-            self.project,
-            "--file",
-            str(self.path / parameters["file"]),
-            "--project-directory",
-            str(self.path),
-        ]
+        place = ["--file", str(self.path / parameters["file"]), "--project-directory", str(self.path)]
+        self.compose = ["docker", "compose", "--project-name", self.project, *place]
         # What load balancers have counted that this run has replaced.
         self.ended: list[dict] = []
         self.descriptors = () if descriptor is None else (descriptor,)
