@@ -46,28 +46,10 @@ WHOLE = (
 )
 # What versions without a record have written.
 EARLIER = (
-    "docker-compose.yml",
-    "docker-stack.yml",
-    "state.json",
-    "seccomp.json",
-    "[fb]e-lb/config/*",
-    "fe-lb/config/tls/*",
-    "db/config/*",
-    "db/init/*",
-    "prometheus/*",
-    "prometheus/rules/*",
-    "container-exporter/*",
-    "docker-api/*",
-    "alertmanager/*",
-    "grafana/*",
-    "grafana/*/*",
-    "watchdog/*.py",
-    "watchdog/settings.json",
-    "backup/*.py",
-    "backup/settings.json",
-    "backup/recovery/*.py",
-    "swarm/*",
-    "registry/*",
+    *("docker-compose.yml", "docker-stack.yml", "state.json", "seccomp.json", "swarm/*", "registry/*"),
+    *("[fb]e-lb/config/*", "fe-lb/config/tls/*", "db/config/*", "db/init/*", "docker-api/*"),
+    *("prometheus/*", "prometheus/rules/*", "container-exporter/*", "alertmanager/*", "grafana/*", "grafana/*/*"),
+    *("watchdog/*.py", "watchdog/settings.json", "backup/*.py", "backup/settings.json", "backup/recovery/*.py"),
     *(f"secrets/{reader}/*" for reader in ("be", "db", "mysql-exporter", "grafana", "registry")),
 )
 # Bytes that are read of a file.
