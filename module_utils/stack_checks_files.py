@@ -87,9 +87,8 @@ def check_certificate(values: dict, project: Path) -> list[str]:
     try:
         pair(content["tls_certificate"], content["tls_private_key"])
     except CertificateError as error:
-        path = certificate if error.setting == "tls_certificate" else key
         said = str(error).replace("{certificate}", f"tls_certificate {certificate}")
-        return [f"{error.setting}: {path} {said}."]
+        return [f"{error.setting}: {values[error.setting]} {said}."]
     return []
 
 

@@ -44,6 +44,7 @@ OTHERS = {
     b"PK\x03\x04": "a ZIP archive",
     b"7z\xbc\xaf": "a 7z archive",
     b"\xfebin": "a binary log",
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "in UTF-32; convert it to UTF-8"),
 }
 NAMED = "; correct the file, or leave it out."
 
@@ -252,8 +253,6 @@ def read(path: Path, fitter: Fitter) -> Iterator[bytes]:
         if head.startswith(magic):
             raise DumpError(f"it is {what}")
     encoding = ""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        raise DumpError("it is in UTF-32; convert it to UTF-8")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif len(head) > 3 and head[1] == 0 and head[3] == 0 and head[0] and head[2]:

@@ -288,12 +288,6 @@ class Conversion:
         found["rollback_config"] = {key: value for key, value in change.items() if key in ("order", "parallelism")}
         return found
 
-    def drop(self, name: str, service: dict) -> None:
-        """Note what a service loses in a Swarm."""
-        for key in DROPPED:
-            if service.pop(key, None):
-                self.dropped.setdefault(key, []).append(name)
-
     def ports(self, name: str, service: dict) -> list[dict]:
         """Return the ports that each node of a service publishes; a Swarm knows no address to publish on."""
         kept = []
@@ -339,12 +333,11 @@ class Conversion:
             service["healthcheck"] = self.healthcheck(service, names, known)
         service["environment"] = environment
         parts: dict[str, list] = {"volumes": [], "configs": [], "secrets": []}
-        for kind, item in self.mounts(service):
+        for kind, item in [*self.mounts(service), *([self.object(TASK_FILE, TASK)] if start else [])]:
             parts[kind].append(item)
-        if start:
-            kind, item = self.object(TASK_FILE, TASK)
-            parts[kind].append(item)
-        self.drop(name, service)
+        for key in DROPPED:
+            if service.pop(key, None):
+                self.dropped.setdefault(key, []).append(name)
         service["deploy"] = self.deploy(service)
         if "ports" in service:
             service["ports"] = self.ports(name, service)
