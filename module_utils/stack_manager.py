@@ -112,8 +112,7 @@ def read_services(stack: str, details: list[dict], tasks: list[dict], nodes: dic
         labels = [text.partition("==") for text in spec["TaskTemplate"].get("Placement", {}).get("Constraints") or []]
         places = sum(node["Status"]["State"] == "ready" and fits(node, labels) for node in nodes.values())
         wanted = places if "Global" in spec["Mode"] else spec["Mode"]["Replicated"]["Replicas"]
-        limit = spec["TaskTemplate"].get("Placement", {}).get("MaxReplicas", 0)
-        if limit:
+        if limit := spec["TaskTemplate"].get("Placement", {}).get("MaxReplicas", 0):
             # Where nodes are lost, those that are left run as many as they can.
             wanted = min(wanted, limit * places)
         services.append(
