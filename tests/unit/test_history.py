@@ -124,7 +124,7 @@ def test_what_the_watchdog_does_is_told(tmp_path):
     (tmp_path / "watchdog").mkdir()
     settings = {"project": "web", "restarts": 3, "window": 600, "services": []}
     watcher = watchdog.Watchdog(tmp_path / "watchdog", settings)
-    watcher.tell("fe", {"Name": "/web-fe-1", "Id": "f" * 64}, "restarted", "it did not answer (L7TOUT)", 1.0)
+    watcher.tell("fe", {"Name": "/web-fe-1", "Id": "f" * 64}, "restarted", "it did not answer (L7TOUT)", seconds=1.0)
     [event] = lines(tmp_path)
     assert (event["kind"], event["service"], event["id"]) == ("watchdog", "fe", "f" * 64)
     assert event["text"] == "web-fe-1 was restarted by the watchdog: it did not answer (L7TOUT)"
