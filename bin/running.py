@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import ansible.module_utils
 import yaml
@@ -41,32 +41,29 @@ def settings(arguments: list[str]) -> dict[str, Any]:
         found = playbook.get_host_list(inventory, ansible.context.CLIARGS["subset"])
         variables = manager.get_vars(host=found[0])
         if len(found) != 1:
-            end(f"The inventory has {len(found)} hosts; give ARGS that name one (--limit {found[0]}).")
+            sys.exit(f"The inventory has {len(found)} hosts; give ARGS that name one (--limit {found[0]}).")
         if "stack_name" not in variables:
-            end(f"The settings are not loaded; put a link group_vars -> {PROJECT}/group_vars beside your inventory.")
+            sys.exit(f"The settings are not loaded; put a link group_vars -> {PROJECT}/group_vars beside your inventory.")
         templar = Templar(loader, variables)
         values = {name: templar.template(variables[name]) for name in SETTINGS}
         local = templar.template(variables.get("ansible_connection", "")) == "local"
     except AnsibleError as error:
-        end(str(error))
+        sys.exit(str(error))
     return {**values, "host": "" if local else found[0].name}
-
-
-def end(sentence: str) -> NoReturn:
-    """End with a sentence for a person."""
-    sys.exit(sentence)
 
 
 def compose(command: str, folder: Path, host: str) -> tuple[list[str], dict]:
     """Return how Compose is called for the deployment in a folder, and what its file says."""
     file = folder / "docker-compose.yml"
     if host:
-        end(f"make {command} is for a stack on this machine, and this one runs on {host}: log in there, and run it there.")
+        sys.exit(
+            f"make {command} is for a stack on this machine, and this one runs on {host}: log in there, and run it there."
+        )
     try:
         rendered = yaml.safe_load(file.read_text(encoding="utf-8"))
         name = str(rendered["name"])
     except (OSError, yaml.YAMLError, KeyError, TypeError):
-        end(f"There is no deployment in {folder}: run make up, or give make {command} the same ARGS as make up.")
+        sys.exit(f"There is no deployment in {folder}: run make up, or give make {command} the same ARGS as make up.")
     return ["docker", "compose", "--project-name", name, "--file", str(file)], rendered
 
 
@@ -74,21 +71,21 @@ def main(command: str, service: str, folder: str, *arguments: str) -> None:
     """Run a command; does not return where it becomes one of Docker's."""
     values = settings(list(arguments))
     if values["stack_engine"] == "swarm":
-        end(f"make {command} is for a single host; in a Swarm use docker service logs {values['stack_name']}_fe.")
+        sys.exit(f"make {command} is for a single host; in a Swarm use docker service logs {values['stack_name']}_fe.")
     path = Path(folder or values["stack_dir"]).expanduser()
     client, rendered = compose(command, path, values["host"])
     services = list(rendered["services"])
     if service and service not in services:
-        end(f"SERVICE={service} is no service of {rendered['name']}; there are {', '.join(services)}.")
+        sys.exit(f"SERVICE={service} is no service of {rendered['name']}; there are {', '.join(services)}.")
     clean_environment()
     # Compose takes a terminal for granted: echo 'SELECT 1' | make mysql
     terminal = [] if os.isatty(0) else ["--no-TTY"]
     tiers = [name for name in services if f"{name}-lb" in services]
     if command in ("app-test", "debug"):
         if service and service not in tiers:
-            end(f"make {command} is for the application: give {' or '.join(f'SERVICE={name}' for name in tiers)}.")
+            sys.exit(f"make {command} is for the application: give {' or '.join(f'SERVICE={name}' for name in tiers)}.")
         if rendered["services"]["fe"]["environment"].get("APP_MODE") != "development":
-            end(f"make {command} needs the code as it is on the disk, so it is for development: run make dev first.")
+            sys.exit(f"make {command} needs the code as it is on the disk, so it is for development: run make dev first.")
     if command == "debug":
         sys.exit(stack_debug.debug(client, rendered, path, service or "be", int(values["debug_port"])))
     if command == "app-test":

@@ -89,10 +89,9 @@ import time  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module  # noqa: E402
 from ansible.module_utils.stack_project import Container, RolloutError, Stack, names  # noqa: E402
 from ansible.module_utils.stack_replicas import Rollout  # noqa: E402
 from ansible.module_utils.stack_singles import replace_others  # noqa: E402
@@ -119,7 +118,6 @@ def describe(containers: list[Container], service: str) -> str:
 def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
     """Do what the module promises and return its result (RolloutError: see there)."""
     stack = Stack(parameters, descriptor)
-    steps: list[str] = []
     journal = stack.path / JOURNAL
 
     def say(service: str, gate: str, text: str) -> None:
@@ -135,7 +133,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         if not service["id"] and not check:
             raise RolloutError(f"{name}: the image {service['image']} is not on the host; nothing was changed.")
     before = stack.containers()
-    steps += replace_others(stack, parameters, model, say, check)
+    steps = replace_others(stack, parameters, model, say, check)
     for service in parameters["services"]:
         progress = partial(say, service["name"])
         rollout = Rollout(stack, service, model[service["name"]], parameters["timeout"], progress)
@@ -159,8 +157,7 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
         if check and any(step.startswith(f"{name}: ") for step in steps):
             new = old + "".join(f"{step}\n" for step in steps if step.startswith(f"{name}: "))
         if old != new:
-            header = f"containers of {name}"
-            diff.append({"before_header": header, "after_header": header, "before": old, "after": new})
+            diff.append(difference(f"containers of {name}", old, new))
     if not check and journal.exists() and journal.stat().st_size > JOURNAL_SIZE:
         journal.write_bytes(journal.read_bytes()[-JOURNAL_SIZE // 2 :].partition(b"\n")[2])
     return {"changed": bool(steps), "steps": steps, "ended": stack.ended, "diff": diff}
@@ -168,47 +165,43 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "file": {"type": "path", "default": "docker-compose.yml"},
-            "services": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "replicas": {"type": "int", "required": True},
-                    "batch": {"type": "str", "default": "25%"},
-                    "drain": {"type": "float", "default": 30},
-                    "port": {"type": "int", "default": 0},
-                    "memory": {"type": "int", "default": 0},
-                    "load_balancers": {"type": "list", "elements": "dict", "required": True},
-                    "first": {"type": "int", "default": 0},
-                },
+    options = {
+        "project": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "file": {"type": "path", "default": "docker-compose.yml"},
+        "services": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "replicas": {"type": "int", "required": True},
+                "batch": {"type": "str", "default": "25%"},
+                "drain": {"type": "float", "default": 30},
+                "port": {"type": "int", "default": 0},
+                "memory": {"type": "int", "default": 0},
+                "load_balancers": {"type": "list", "elements": "dict", "required": True},
+                "first": {"type": "int", "default": 0},
             },
-            "others": {"type": "list", "elements": "dict", "default": []},
-            "timeout": {"type": "float", "default": 180},
-            "lock_timeout": {"type": "float", "default": 180},
         },
-        supports_check_mode=True,
-    )
-    parameters = module.params
-    if not parameters["services"]:
-        # Nothing to do would look like done.
-        module.fail_json(msg="services: none is named.")
-    try:
+        "others": {"type": "list", "elements": "dict", "default": []},
+        "timeout": {"type": "float", "default": 180},
+        "lock_timeout": {"type": "float", "default": 180},
+    }
+    with running_module(options, RolloutError, LockError) as module:
+        parameters, root = module.params, Path(module.params["path"])
+        if not parameters["services"]:
+            # Nothing to do would look like done.
+            raise RefusalError("services: none is named.")
         if module.check_mode:
             module.exit_json(**converge(parameters, True, None))
-        with held(Path(parameters["path"]), "changes containers", parameters["lock_timeout"]) as descriptor:
-            result = converge(parameters, False, descriptor)
-    except (RolloutError, LockError, OSError) as error:
-        if not module.check_mode:
-            tell(Path(parameters["path"]), "failed", f"A rollout failed: {str(error).splitlines()[0]}")
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        try:
+            with held(root, "changes containers", parameters["lock_timeout"]) as descriptor:
+                result = converge(parameters, False, descriptor)
+        except (RolloutError, LockError, OSError) as error:
+            tell(root, "failed", f"A rollout failed: {str(error).splitlines()[0]}")
+            raise
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -11,24 +11,11 @@ description:
   - Fails if one is not, with the last lines of its log and, as far as that can be known, the reason. It may have been
     killed for memory, or listen where no other container reaches it, which ends the waiting at once.
   - In contrast to C(docker compose up --wait) a container that is unhealthy at the beginning, because it is just
-    recovering, is given O(patience) seconds.
+    recovering, is given 45 seconds.
 options:
-  project:
-    description: Project name of Compose.
-    type: str
-    required: true
-  timeout:
-    description: Seconds to wait at most.
-    type: int
-    default: 180
-  ports:
-    description: Port that each container of a service listens on, by the service.
-    type: dict
-    default: {}
-  patience:
-    description: Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
-    type: int
-    default: 45
+  project: {type: str, required: true, description: Project name of Compose.}
+  timeout: {type: int, default: 180, description: Seconds to wait at most.}
+  ports: {type: dict, default: {}, description: "Port that each container of a service listens on, by the service."}
 attributes:
   check_mode: {support: full, description: "Changes nothing in any mode; in check mode it does not wait."}
   diff_mode: {support: none, description: "Changes nothing, so there is nothing to show."}
@@ -41,9 +28,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-seconds:
-  description: How long it waited.
-  type: float
+seconds: {type: float, description: How long it waited.}
 containers:
   description: Every container with its name, service, state and what the engine says of it.
   type: list
@@ -55,30 +40,14 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 from functools import partial  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import (  # noqa: E402
-    condition,
-    engine_problem,
-    exit_code,
-    hopeless,
-    killed,
-    list_command,
-    read_list,
-)
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_compose import condition, exit_code, hopeless, killed, listed  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
 
 PAUSE = 0.2
+# Seconds that a container may be unhealthy, restarting or stopped before waiting is given up.
+PATIENCE = 45
 LOG_LINES = 12
-
-
-def read_containers(project: str) -> list[dict]:
-    """Return every container of a project.
-
-    Raises:
-        subprocess.CalledProcessError: the engine does not answer.
-    """
-    return read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=True).stdout)
 
 
 def wait(
@@ -95,7 +64,7 @@ def wait(
     begin = time.monotonic()
     trouble_since: dict[str, float] = {}
     while True:
-        containers = read_containers(project)
+        containers = listed(project)
         now = time.monotonic()
         unwell = [container for container in containers if condition(container) != "well"]
         if not unwell:
@@ -133,27 +102,20 @@ def explain(troubled: list[dict], watches: dict[str, Watch]) -> str:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "timeout": {"type": "int", "default": 180},
-            "ports": {"type": "dict", "default": {}},
-            "patience": {"type": "int", "default": 45},
-        },
-        supports_check_mode=True,
-    )
-    parameters = module.params
-    timeout = 0 if module.check_mode else parameters["timeout"]
-    watches = {name: Watch(name, int(port)) for name, port in parameters["ports"].items()}
-    begin = time.monotonic()
-    try:
-        containers, troubled = wait(parameters["project"], timeout, parameters["patience"], watches)
-    except subprocess.CalledProcessError as error:
-        module.fail_json(msg=engine_problem(error.stderr))
-    if troubled and not module.check_mode:
-        module.fail_json(msg=explain(troubled, watches))
-    module.exit_json(changed=False, containers=containers, seconds=round(time.monotonic() - begin, 1))
+    options = {
+        "project": {"type": "str", "required": True},
+        "timeout": {"type": "int", "default": 180},
+        "ports": {"type": "dict", "default": {}},
+    }
+    with running_module(options) as module:
+        parameters = module.params
+        timeout = 0 if module.check_mode else parameters["timeout"]
+        watches = {name: Watch(name, int(port)) for name, port in parameters["ports"].items()}
+        begin = time.monotonic()
+        containers, troubled = wait(parameters["project"], timeout, PATIENCE, watches)
+        if troubled and not module.check_mode:
+            raise RefusalError(explain(troubled, watches))
+        module.exit_json(changed=False, containers=containers, seconds=round(time.monotonic() - begin, 1))
 
 
 if __name__ == "__main__":

@@ -93,15 +93,12 @@ removed_files: {type: list, elements: str, description: Paths of the files that 
 """
 
 import os  # noqa: E402
-import shutil  # noqa: E402
 import stat  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_folder import (  # noqa: E402
     folder_problem,
@@ -112,10 +109,7 @@ from ansible.module_utils.stack_folder import (  # noqa: E402
     write_record,
 )
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
-
-
-class TreeError(Exception):
-    """Nothing was replaced; the text says why."""
+from ansible.module_utils.stack_module import RefusalError, difference, running_module  # noqa: E402
 
 
 @dataclass
@@ -142,7 +136,7 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
     """Return each secret: what its first existing file holds, else what is given, else a new one.
 
     Raises:
-        TreeError: another value is given than the one that is in use.
+        RefusalError: another value is given than the one that is in use.
     """
     values = {}
     for name, value in given.items():
@@ -151,7 +145,7 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
             if file.get("secret") == name and existing is None:
                 existing = read_bytes(root / file["path"])
         if existing is not None and value and existing != value.encode():
-            raise TreeError(
+            raise RefusalError(
                 f"{name}: the value differs from the one that is in use; leave it out to keep that one, or let"
                 " playbooks/rotate.yml replace it."
             )
@@ -160,13 +154,13 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
 
 
 def file_entry(root: Path, file: dict, values: dict[str, bytes]) -> Entry:
-    """Return what a file shall hold (TreeError: it names a secret that is not listed)."""
+    """Return what a file shall hold (RefusalError: it names a secret that is not listed)."""
     shown = file.get("content") is not None
     if shown:
         content: bytes | None = file["content"].encode()
     elif file.get("secret"):
         if file["secret"] not in values:
-            raise TreeError(f"{file['path']}: the secret {file['secret']} is not listed in secrets.")
+            raise RefusalError(f"{file['path']}: the secret {file['secret']} is not listed in secrets.")
         content = values[file["secret"]]
     else:
         content = file.get("secret_content", "").encode() or read_bytes(root / file["path"])
@@ -201,7 +195,7 @@ def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:
 
 
 def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
-    """Run the checks that concern a changed path (TreeError: one failed; the text holds what it printed)."""
+    """Run the checks that concern a changed path (RefusalError: one failed; the text holds what it printed)."""
     for check in checks:
         if not any(path.startswith(tuple(check["paths"])) for path in changed):
             continue
@@ -209,32 +203,29 @@ def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             output = (done.stdout + done.stderr).replace(str(staged), "").strip()
-            raise TreeError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
+            raise RefusalError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
 
 
-def difference(root: Path, entry: Entry) -> dict[str, str]:
+def shown(path: Path, entry: Entry) -> dict[str, str]:
     """Return what Ansible shows of a file that differs."""
-    path = root / entry.path
-    header = {"before_header": str(path), "after_header": str(path)}
     if not entry.shown:
-        before = "(not shown)\n" if path.exists() else ""
-        return {**header, "before": before, "after": "(not shown, changed)\n"}
+        return difference(path, "(not shown)\n" if path.exists() else "", "(not shown, changed)\n")
     before = (read_bytes(path) or b"").decode(errors="replace")
-    return {**header, "before": before, "after": (entry.content or b"").decode(errors="replace")}
+    return difference(path, before, (entry.content or b"").decode(errors="replace"))
 
 
 def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
     """Bring the folder to what the parameters say and return the module's result.
 
     Raises:
-        TreeError: nothing was replaced.
+        RefusalError: nothing was replaced.
         LockError: another run holds the stack; nothing was replaced.
         OSError: a file could not be written.
     """
     root = Path(parameters["path"]).resolve()
     stack = parameters.get("stack", "")
     if stack and (problem := folder_problem(Path(parameters["path"]), stack)):
-        raise TreeError(problem)
+        raise RefusalError(problem)
     found = read_record(root)
     record = next_record(found, parameters)
     removed = no_longer_wanted(root, found, record)
@@ -251,17 +242,12 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         "changed": bool(changed or changed_folders or removed or (record and record != found)),
         "changed_files": [entry.path for entry in changed],
         "removed_files": removed,
-        "diff": [difference(root, entry) for entry in changed],
+        "diff": [shown(root / entry.path, entry) for entry in changed]
+        + [difference(root / path, "(wanted once)\n", "") for path in removed],
     }
-    result["diff"] += [
-        {"before_header": str(root / path), "after_header": str(root / path), "before": "(wanted once)\n", "after": ""}
-        for path in removed
-    ]
     if not result["changed"]:
         return result
 
-    # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
-    parent = root if root.is_dir() else None
     if not check_mode:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Whoever made it before: it holds secrets.
@@ -269,9 +255,9 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         if record and not found:
             # At once, so that a run that is interrupted leaves a folder that the next one knows.
             write_record(root, {**record, "written": {part: [] for part in record["written"]}})
-        parent = root
-    staged = Path(tempfile.mkdtemp(prefix=".staged-", dir=parent))
-    try:
+    # Beside the files, because an engine may not be allowed to see /tmp; there only if need be.
+    with tempfile.TemporaryDirectory(prefix=".staged-", dir=root if root.is_dir() else None) as name:
+        staged = Path(name)
         staged.chmod(0o755)
         for folder in folders:
             make_directory(staged / folder.path, folder, privileged)
@@ -279,8 +265,6 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
             (staged / entry.path).parent.mkdir(parents=True, exist_ok=True)
             write(staged / entry.path, entry, privileged)
         run_checks(staged, parameters["checks"], result["changed_files"])
-    finally:
-        shutil.rmtree(staged)
     if check_mode:
         return result
     # Not while another run changes containers: it reads these files.
@@ -305,58 +289,51 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
     ownership = {"mode": {"type": "str"}, "owner": {"type": "int"}, "group": {"type": "int"}}
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "directories": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    **ownership,
-                    "path": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0755"},
-                },
-            },
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    **ownership,
-                    "path": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
-                    "content": {"type": "str"},
-                    "secret_content": {"type": "str", "no_log": True},
-                    "secret": {"type": "str", "no_log": False},
-                },
-                "required_one_of": [("content", "secret_content", "secret")],
-            },
-            "known": {"type": "dict", "default": {}},
-            "stack": {"type": "str", "default": ""},
-            "part": {"type": "str", "default": ""},
-            "lock_timeout": {"type": "float", "default": 180},
-            "secrets": {"type": "dict", "default": {}, "no_log": True},
-            "checks": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "argv": {"type": "list", "elements": "str", "required": True},
-                    "paths": {"type": "list", "elements": "str", "required": True},
-                },
+    options = {
+        "path": {"type": "path", "required": True},
+        "directories": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                **ownership,
+                "path": {"type": "str", "required": True},
+                "mode": {"type": "str", "default": "0755"},
             },
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = converge(module.params, module.check_mode, os.getuid() == 0)
-    except (TreeError, LockError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        "files": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                **ownership,
+                "path": {"type": "str", "required": True},
+                "mode": {"type": "str", "default": "0644"},
+                "content": {"type": "str"},
+                "secret_content": {"type": "str", "no_log": True},
+                "secret": {"type": "str", "no_log": False},
+            },
+            "required_one_of": [("content", "secret_content", "secret")],
+        },
+        "known": {"type": "dict", "default": {}},
+        "stack": {"type": "str", "default": ""},
+        "part": {"type": "str", "default": ""},
+        "lock_timeout": {"type": "float", "default": 180},
+        "secrets": {"type": "dict", "default": {}, "no_log": True},
+        "checks": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "name": {"type": "str", "required": True},
+                "argv": {"type": "list", "elements": "str", "required": True},
+                "paths": {"type": "list", "elements": "str", "required": True},
+            },
+        },
+    }
+    with running_module(options, LockError) as module:
+        module.exit_json(**converge(module.params, module.check_mode, os.getuid() == 0))
 
 
 if __name__ == "__main__":

@@ -94,13 +94,9 @@ before:
 """
 
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import TypeVar  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import replace  # noqa: E402
 from ansible.module_utils.stack_haproxy import (  # noqa: E402
     addresses_passing,
@@ -112,31 +108,10 @@ from ansible.module_utils.stack_haproxy import (  # noqa: E402
     save_state,
     version,
 )
-from ansible.module_utils.stack_rehearsal import ConvergeError, addresses_up, running_version, try_all  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module, until  # noqa: E402
+from ansible.module_utils.stack_rehearsal import addresses_up, running_version, try_all  # noqa: E402
 from ansible.module_utils.stack_trial import KINDS, Check, reason  # noqa: E402
 from ansible.module_utils.stack_trouble import Watch, containers_of  # noqa: E402
-
-T = TypeVar("T")
-PAUSE = 0.2
-
-
-def until(deadline: float, condition: Callable[[], T], what: str) -> T:
-    """Return the first true value of ``condition``, asked again until ``deadline`` (monotonic seconds).
-
-    Raises:
-        ConvergeError: the time is over; the text says ``what`` did not happen.
-    """
-    while True:
-        last = None
-        try:
-            value = condition()
-        except OSError as error:
-            value, last = None, error
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise ConvergeError(what + (f" ({last})" if last else ""))
-        time.sleep(PAUSE)
 
 
 def why_lost(balancer: dict, master: Path, failed: int, servers: int) -> tuple[str, str]:
@@ -150,7 +125,7 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
     """Save the state of the servers and let one process read its configuration again.
 
     Raises:
-        ConvergeError: it refused it, or lost servers by it; the configuration of before is back, on the disk as well.
+        RefusalError: it refused it, or lost servers by it; the configuration of before is back, on the disk as well.
     """
     master, name = root / balancer["socket"], balancer["name"]
     up = len(addresses_up(balancer, master))
@@ -159,7 +134,7 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
         answer = ask(master, "reload", timeout=60)
         if "Success=1" not in answer:
             put_back(balancer, root)
-            raise ConvergeError(f"{name} refused its new configuration and keeps the old one: {printable(answer)}")
+            raise RefusalError(f"{name} refused its new configuration and keeps the old one: {printable(answer)}")
         until(
             deadline,
             lambda: version(ask(master, "@1 show info")) == balancer["version"],
@@ -168,7 +143,7 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
         end = time.monotonic() + balancer["patience"]
         try:
             until(end, lambda: len(addresses_passing(ask(master, "@1 show stat"), balancer["backend"])) >= up, "")
-        except ConvergeError as error:
+        except RefusalError as error:
             found = len(addresses_passing(ask(master, "@1 show stat"), balancer["backend"]))
             why, advice = why_lost(balancer, master, up - found, up)
             # The servers as they were before are still in the file, so that they get requests at once.
@@ -178,7 +153,7 @@ def reload_process(balancer: dict, root: Path, deadline: float) -> None:
                 if back
                 else "has no previous configuration"
             )
-            raise ConvergeError(f"{why}; {name} {what}. {advice}") from error
+            raise RefusalError(f"{why}; {name} {what}. {advice}") from error
     finally:
         # A process that starts later, after other containers, must not take the addresses of today for its own.
         drop_state(master)
@@ -197,7 +172,7 @@ def wait_for_servers(balancer: dict, master: Path, project: str, deadline: float
     """Wait until a backend has exactly the wanted number of servers up, and return it.
 
     Raises:
-        ConvergeError: it has another number at ``deadline`` (monotonic seconds), or will have, for all that is seen.
+        RefusalError: it has another number at ``deadline`` (monotonic seconds), or will have, for all that is seen.
     """
     name, wanted = balancer["backend"], balancer["servers"]
     watch = Watch(name, balancer["definitions"][0]["port"])
@@ -207,26 +182,26 @@ def wait_for_servers(balancer: dict, master: Path, project: str, deadline: float
             return True
         watch.look(partial(containers_of, project, name))
         if watch.final():
-            raise ConvergeError("")
+            raise RefusalError("")
         return False
 
     try:
         until(deadline, settled, "")
-    except ConvergeError as error:
+    except RefusalError as error:
         found = len(addresses_passing(ask(master, "@1 show stat"), name))
         why = f"there are more than the settings say; see docker ps, and the log of {balancer['name']}."
         if found < wanted:
             why = ". ".join(why_lost(balancer, master, wanted - found, wanted))
         if known := watch.known(settled=0):
             why = f"a container of {name} {next(iter(known.values()))}."
-        raise ConvergeError(
+        raise RefusalError(
             f"{balancer['name']} has {found} servers of {name} in rotation instead of {wanted}: {why}"
         ) from error
     return wanted
 
 
 def converge(parameters: dict, check_mode: bool) -> dict:
-    """Do what the module promises and return its result (ConvergeError: something did not happen in time)."""
+    """Do what the module promises and return its result (RefusalError: something did not happen in time)."""
     if parameters["action"] == "try":
         return try_all(parameters)
     root = Path(parameters["path"]).resolve()
@@ -246,9 +221,7 @@ def converge(parameters: dict, check_mode: bool) -> dict:
             result["changed"] = True
             result["reloaded"].append(balancer["name"])
             header = f"{balancer['name']}: configuration of the running process"
-            result["diff"].append(
-                {"before_header": header, "after_header": header, "before": running + "\n", "after": wanted + "\n"}
-            )
+            result["diff"].append(difference(header, f"{running}\n", f"{wanted}\n"))
             if not check_mode:
                 result["ended"].append({balancer["name"]: frontend_counts(master)})
                 reload_process(balancer, root, deadline)
@@ -263,41 +236,34 @@ def converge(parameters: dict, check_mode: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "action": {"type": "str", "choices": ["try", "reload", "wait"], "default": "wait"},
-            "compose": {"type": "str", "default": ""},
-            "timeout": {"type": "int", "default": 60},
-            "load_balancers": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "socket": {"type": "str", "required": True},
-                    "file": {"type": "str", "required": True},
-                    "version": {"type": "str", "required": True},
-                    "configuration": {"type": "str", "default": ""},
-                    "transition": {"type": "str", "default": ""},
-                    "before": {"type": "str", "default": ""},
-                    "backend": {"type": "str", "required": True},
-                    "servers": {"type": "int", "required": True},
-                    "definitions": {"type": "list", "elements": "dict", "required": True},
-                    "patience": {"type": "float", "default": 5},
-                    "settings": {"type": "dict", "default": {}},
-                },
+    options = {
+        "project": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "action": {"type": "str", "choices": ["try", "reload", "wait"], "default": "wait"},
+        "compose": {"type": "str", "default": ""},
+        "timeout": {"type": "int", "default": 60},
+        "load_balancers": {
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": {
+                "name": {"type": "str", "required": True},
+                "socket": {"type": "str", "required": True},
+                "file": {"type": "str", "required": True},
+                "version": {"type": "str", "required": True},
+                "configuration": {"type": "str", "default": ""},
+                "transition": {"type": "str", "default": ""},
+                "before": {"type": "str", "default": ""},
+                "backend": {"type": "str", "required": True},
+                "servers": {"type": "int", "required": True},
+                "definitions": {"type": "list", "elements": "dict", "required": True},
+                "patience": {"type": "float", "default": 5},
+                "settings": {"type": "dict", "default": {}},
             },
         },
-        supports_check_mode=True,
-    )
-    try:
-        result = converge(module.params, module.check_mode)
-    except (ConvergeError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    }
+    with running_module(options) as module:
+        module.exit_json(**converge(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -147,10 +147,10 @@ certificate: {type: str, description: "The deployed certificate, PEM without its
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem  # noqa: E402
 from ansible.module_utils.stack_host import closed_folder  # noqa: E402
 from ansible.module_utils.stack_lock import claim, running  # noqa: E402
+from ansible.module_utils.stack_module import running_module  # noqa: E402
 from ansible.module_utils.stack_survey import QueryError, examine  # noqa: E402
 
 
@@ -177,32 +177,26 @@ def lock(module: AnsibleModule, stack_dir: Path) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project_dir": {"type": "path", "required": True},
-            "stack_engine": {"type": "str", "default": "compose"},
-            "stack_name": {"type": "str", "required": True},
-            "stack_dir": {"type": "path", "required": True},
-            "engine_minimum": {"type": "str", "required": True},
-            "compose_minimum": {"type": "str", "required": True},
-            "settings_only": {"type": "bool", "default": False},
-            "lock_only": {"type": "bool", "default": False},
-            "lock_timeout": {"type": "float", "default": 180},
-            "changes_containers": {"type": "bool", "default": True},
-            "run": {"type": "dict", "default": {}},
-            "images": {"type": "list", "elements": "str", "default": []},
-            "networks": {"type": "list", "elements": "str", "default": []},
-            "tiers": {"type": "list", "elements": "str", "default": []},
-            "asked": {"type": "dict", "default": {}},
-        },
-        supports_check_mode=True,
-    )
-    taken = lock(module, Path(module.params["stack_dir"]).resolve())
-    try:
+    options = {
+        "project_dir": {"type": "path", "required": True},
+        "stack_engine": {"type": "str", "default": "compose"},
+        "stack_name": {"type": "str", "required": True},
+        "stack_dir": {"type": "path", "required": True},
+        "engine_minimum": {"type": "str", "required": True},
+        "compose_minimum": {"type": "str", "required": True},
+        "settings_only": {"type": "bool", "default": False},
+        "lock_only": {"type": "bool", "default": False},
+        "lock_timeout": {"type": "float", "default": 180},
+        "changes_containers": {"type": "bool", "default": True},
+        "run": {"type": "dict", "default": {}},
+        "images": {"type": "list", "elements": "str", "default": []},
+        "networks": {"type": "list", "elements": "str", "default": []},
+        "tiers": {"type": "list", "elements": "str", "default": []},
+        "asked": {"type": "dict", "default": {}},
+    }
+    with running_module(options, QueryError) as module:
+        taken = lock(module, Path(module.params["stack_dir"]).resolve())
         module.exit_json(lock=taken, **examine({**module.params, **module.params["asked"]}))
-    except QueryError as error:
-        module.fail_json(msg=str(error))
 
 
 if __name__ == "__main__":

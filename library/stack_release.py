@@ -58,11 +58,10 @@ import subprocess  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import replace  # noqa: E402
 from ansible.module_utils.stack_history import tell  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, difference, running_module  # noqa: E402
 from ansible.module_utils.stack_releases import (  # noqa: E402
     FOLDER,
     INDEX,
@@ -80,10 +79,6 @@ FILE = "docker-compose.yml"
 MODE = 0o644
 # The engine counts what images have as well as freed, and stops too early.
 CACHE_PASSES = 100
-
-
-class ReleaseError(Exception):
-    """Nothing was changed; the text says why."""
 
 
 def judged(state: dict) -> dict[str, list[dict]]:
@@ -197,7 +192,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
     """Write the front end and back end of an earlier release into the Compose file.
 
     Raises:
-        ReleaseError: there is no such release, or it cannot run any more.
+        RefusalError: there is no such release, or it cannot run any more.
     """
     index = read_index(root)
     current = (root / FILE).read_text(encoding="utf-8")
@@ -207,9 +202,9 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
     if parameters["number"]:
         release = next((item for item in index if item["number"] == parameters["number"]), None)
         if not release:
-            raise ReleaseError(f"rollback_to: there is no release {parameters['number']}; earlier ones are: {numbers}.")
+            raise RefusalError(f"rollback_to: there is no release {parameters['number']}; earlier ones are: {numbers}.")
     elif not earlier:
-        raise ReleaseError("There is no earlier release: the present one is the first.")
+        raise RefusalError("There is no earlier release: the present one is the first.")
     else:
         release = earlier[-1]
     kept = (root / FOLDER / str(release["number"]) / FILE).read_text(encoding="utf-8")
@@ -217,7 +212,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
     # Earlier versions of the project have kept none.
     before, now = release.get("mode"), state.get("mode")
     if before and now and before != now:
-        raise ReleaseError(
+        raise RefusalError(
             f"app_mode: release {release['number']} was for {before} and the stack is for {now}; run playbooks/site.yml with"
             f" app_mode={before} instead."
         )
@@ -230,13 +225,13 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
         # After a run that has failed the load balancer may still know the one of before.
         if all(differing):
             key, value, other = differing[0][0]
-            raise ReleaseError(
+            raise RefusalError(
                 f"{service}_{key}: release {release['number']} had {value!r} and the load balancer is set to"
                 f" {other!r}; put the setting back and run playbooks/site.yml instead."
             )
     if gone := set(tiers(kept)) - set(tiers(current)):
         names = ", ".join(sorted(gone))
-        raise ReleaseError(f"Release {release['number']} has {names}, which is gone; run playbooks/site.yml instead.")
+        raise RefusalError(f"Release {release['number']} has {names}, which is gone; run playbooks/site.yml instead.")
     text = splice(current, kept)
     for service in tiers(kept):
         image = release["images"][service]
@@ -245,13 +240,12 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
             continue
         # The name means another image by now; the engine may still have the one that was meant.
         if not image["id"] or not docker("image", "inspect", "--format", "{{.Id}}", image["id"]):
-            raise ReleaseError(
+            raise RefusalError(
                 f"The image {image['name']} of release {release['number']} is no longer on the host; restore the edit"
                 " and run playbooks/site.yml instead."
             )
         part = section(text, service)
         text = text.replace(part, part.replace(f"    image: {image['name']}\n", f"    image: {image['id']}\n"))
-    header = {"before_header": str(root / FILE), "after_header": str(root / FILE)}
     if not check:
         with held(root, "writes files", parameters["lock_timeout"]):
             replace(root / FILE, text, MODE)
@@ -259,7 +253,7 @@ def restore(root: Path, parameters: dict, check: bool) -> dict:
         "changed": text != current,
         "release": release,
         "replicas": {service: replicas(text, service) for service in tiers(text)},
-        "diff": {**header, "before": current, "after": text},
+        "diff": difference(root / FILE, current, text),
     }
 
 
@@ -275,27 +269,20 @@ def forget(root: Path, parameters: dict, check: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
     actions = {"save": save, "restore": restore, "forget": forget}
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "project": {"type": "str", "required": True},
-            "prefix": {"type": "str", "default": ""},
-            "action": {"type": "str", "choices": sorted(actions), "required": True},
-            "keep": {"type": "int", "default": 5},
-            "build_cache": {"type": "int", "default": 0},
-            "number": {"type": "int", "default": 0},
-            "lock_timeout": {"type": "float", "default": 180},
-        },
-        supports_check_mode=True,
-    )
-    parameters = module.params
-    try:
-        result = actions[parameters["action"]](Path(parameters["path"]).resolve(), parameters, module.check_mode)
-    except (ReleaseError, LockError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    options = {
+        "path": {"type": "path", "required": True},
+        "project": {"type": "str", "required": True},
+        "prefix": {"type": "str", "default": ""},
+        "action": {"type": "str", "choices": sorted(actions), "required": True},
+        "keep": {"type": "int", "default": 5},
+        "build_cache": {"type": "int", "default": 0},
+        "number": {"type": "int", "default": 0},
+        "lock_timeout": {"type": "float", "default": 180},
+    }
+    with running_module(options, LockError) as module:
+        root = Path(module.params["path"]).resolve()
+        module.exit_json(**actions[module.params["action"]](root, module.params, module.check_mode))
 
 
 if __name__ == "__main__":

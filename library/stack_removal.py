@@ -11,23 +11,14 @@ description:
     project has written go as well; what opens the backups stays.
   - Refuses a folder that is somebody else's, and a project of the same name that was started from another folder.
 options:
-  name:
-    description: Project name of Compose.
-    type: str
-    required: true
-  path:
-    description: Folder of the rendered files.
-    type: path
-    required: true
+  name: {type: str, required: true, description: Project name of Compose.}
+  path: {type: path, required: true, description: Folder of the rendered files.}
   state:
     description: C(checked) only looks whether all of it is the stack's.
     type: str
     choices: [checked, absent]
     default: absent
-  data:
-    description: Remove volumes, images and files as well.
-    type: bool
-    default: false
+  data: {type: bool, default: false, description: "Remove volumes, images and files as well."}
 attributes:
   check_mode: {support: full, description: Says whether there would be a change.}
   diff_mode: {support: none, description: There is nothing to show.}
@@ -42,10 +33,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-removed:
-  description: What was removed, by kind and name.
-  type: list
-  elements: str
+removed: {type: list, elements: str, description: "What was removed, by kind and name."}
 kept:
   description: What is still there, because it is somebody else's, is in use, or opens the backups.
   type: list
@@ -57,28 +45,23 @@ import re  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import OWNER, engine_problem, owned, read_list, strangers  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_compose import OWNER, compose, engine_problem, owned, read_list, strangers  # noqa: E402
 from ansible.module_utils.stack_folder import folder_problem, names, remove_written, written  # noqa: E402
-
-
-class RemovalError(Exception):
-    """The text says what is somebody else's, or what the engine refuses."""
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 
 
 def docker(*argv: str, check: bool = True) -> str:
     """Return what Docker's client prints.
 
     Raises:
-        RemovalError: it failed, unless ``check`` is false.
+        RefusalError: it failed, unless ``check`` is false.
     """
     done = subprocess.run(["docker", *argv], capture_output=True, text=True, check=False)
     if check and done.returncode:
         if "ermission denied" in done.stderr:
-            raise RemovalError(engine_problem(done.stderr))
+            raise RefusalError(engine_problem(done.stderr))
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise RemovalError(f"docker {argv[0]} failed, so the stack may not be removed as a whole: {reason}")
+        raise RefusalError(f"docker {argv[0]} failed, so the stack may not be removed as a whole: {reason}")
     return done.stdout
 
 
@@ -94,22 +77,17 @@ def own(name: str, kind: str, column: str, *options: str) -> list[str]:
     return [item["id"] for item in listed if item["project"] == name]
 
 
-def own_networks(name: str) -> list[str]:
-    """Return the ids of the project's networks."""
-    return own(name, "network", "ID", "--no-trunc")
-
-
 def check(name: str, path: Path) -> list[dict]:
     """Return the containers of the project.
 
     Raises:
-        RemovalError: the folder or the project is somebody else's.
+        RefusalError: the folder or the project is somebody else's.
     """
     if problem := folder_problem(path, name):
-        raise RemovalError(problem)
+        raise RefusalError(problem)
     containers = of_project(name)
     if others := strangers(containers, path.resolve()):
-        raise RemovalError(
+        raise RefusalError(
             f"stack_name: the Compose project {name} was started from {', '.join(others)}, not from {path.resolve()};"
             " give its stack_dir, or the name of your stack."
         )
@@ -134,11 +112,11 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
     """Remove what the module promises and return its result.
 
     Raises:
-        RemovalError: something is somebody else's, or the engine refuses.
+        RefusalError: something is somebody else's, or the engine refuses.
         OSError: a file cannot be removed.
     """
     containers, root = check(name, path), path.resolve()
-    networks = own_networks(name)
+    networks = own(name, "network", "ID", "--no-trunc")
     volumes = own(name, "volume", "Name") if data else []
     images = own_images(name) if data else []
     files, whole = written(root) if data and root.is_dir() else ([], [])
@@ -147,15 +125,13 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
     removed += [f"file {item.relative_to(root)}" for item in [*files, *whole]]
     kept = []
     if not check_mode:
-        file = root / "docker-compose.yml"
-        if containers and file.exists():
-            project = ("--project-name", name, "--project-directory", str(root), "--file", str(file))
-            docker("compose", *project, "down", "--remove-orphans")
+        if containers and (root / "docker-compose.yml").exists():
+            docker(*compose(name, root, "docker-compose.yml")[1:], "down", "--remove-orphans")
         # What the file does not know of.
         if left := [container["id"] for container in of_project(name)]:
             docker("stop", *left)
             docker("rm", "--force", "--volumes", *left)
-        if left := own_networks(name):
+        if left := own(name, "network", "ID", "--no-trunc"):
             docker("network", "rm", *left)
         if volumes:
             docker("volume", "rm", *volumes)
@@ -172,25 +148,18 @@ def remove(name: str, path: Path, data: bool, check_mode: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["checked", "absent"], "default": "absent"},
-            "data": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    name, path = module.params["name"], Path(module.params["path"])
-    try:
+    options = {
+        "name": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "state": {"type": "str", "choices": ["checked", "absent"], "default": "absent"},
+        "data": {"type": "bool", "default": False},
+    }
+    with running_module(options) as module:
+        name, path = module.params["name"], Path(module.params["path"])
         if module.params["state"] == "checked":
             check(name, path)
             module.exit_json(changed=False, removed=[], kept=[])
-        result = remove(name, path, module.params["data"], module.check_mode)
-    except (RemovalError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+        module.exit_json(**remove(name, path, module.params["data"], module.check_mode))
 
 
 if __name__ == "__main__":

@@ -56,11 +56,10 @@ import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 from ansible.module_utils.stack_mysql import MysqlError, query, quote  # noqa: E402
 
 # The new passwords, from before the first is accepted until the old ones are not any more.
@@ -73,10 +72,6 @@ password=${password//\\/\\\\}
 exec mysql --defaults-extra-file=<(printf '[client]\npassword="%s"\n' "${password//\"/\\\"}") --user="$1" "${@:2}" \
     --connect-timeout=5 --execute='SELECT 1'
 """
-
-
-class RotationError(Exception):
-    """The text says what stands against a rotation."""
 
 
 def write_in_place(path: Path, value: str) -> None:
@@ -105,12 +100,12 @@ def accepted(container: str, account: dict, password: str) -> bool:
 
 
 def database(project: str) -> tuple[str, list[dict]]:
-    """Return the container of the database, and all containers of the stack (RotationError: it does not run)."""
+    """Return the container of the database, and all containers of the stack (RefusalError: it does not run)."""
     listed = subprocess.run(list_command(project), capture_output=True, text=True, check=False)
     containers = read_list(listed.stdout)
     found = [item["id"] for item in containers if item["service"] == "db" and item["state"] == "running"]
     if not found:
-        raise RotationError(
+        raise RefusalError(
             "The database does not run, and it has to accept the new passwords first; run playbooks/site.yml."
         )
     return found[0], containers
@@ -120,14 +115,14 @@ def make_plan(root: Path, accounts: list[dict], given: dict[str, str], state: di
     """Return the new passwords and the generation that they are.
 
     Raises:
-        RotationError: a given password is the one that is in use.
+        RefusalError: a given password is the one that is in use.
     """
     values = {}
     for account in accounts:
         name = account["setting"]
         present = (root / account["files"][0]).read_text(encoding="utf-8")
         if given.get(name) == present:
-            raise RotationError(f"{name}: the settings give the password that is in use; give a new one and run this again.")
+            raise RefusalError(f"{name}: the settings give the password that is in use; give a new one and run this again.")
         values[name] = given.get(name) or new_secret()
     return {"generation": state.get("secrets", 0) + 1, "passwords": values}
 
@@ -136,7 +131,7 @@ def begin(root: Path, parameters: dict, check: bool) -> dict:
     """Let old and new passwords be accepted.
 
     Raises:
-        RotationError, MysqlError: the text says why not; a run that follows continues.
+        RefusalError, MysqlError: the text says why not; a run that follows continues.
     """
     container, _ = database(parameters["project"])
     state = json.loads((root / STATE).read_text(encoding="utf-8"))
@@ -164,7 +159,7 @@ def begin(root: Path, parameters: dict, check: bool) -> dict:
 
 
 def finish(root: Path, parameters: dict, check: bool) -> dict:
-    """Let the new passwords alone be accepted (RotationError, MysqlError: the text says why not)."""
+    """Let the new passwords alone be accepted (RefusalError, MysqlError: the text says why not)."""
     container, containers = database(parameters["project"])
     generation = json.loads((root / STATE).read_text(encoding="utf-8")).get("secrets", 0)
     if check or not (root / PLAN).exists():
@@ -180,30 +175,24 @@ def finish(root: Path, parameters: dict, check: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
     actions = {"begin": begin, "finish": finish}
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "project": {"type": "str", "required": True},
-            "action": {"type": "str", "choices": sorted(actions), "required": True},
-            "accounts": {"type": "list", "elements": "dict", "required": True},
-            "given": {"type": "dict", "default": {}, "no_log": True},
-            "restart": {"type": "list", "elements": "str", "default": []},
-            "lock_timeout": {"type": "float", "default": 180},
-        },
-        supports_check_mode=True,
-    )
-    parameters = module.params
-    root = Path(parameters["path"]).resolve()
-    try:
-        with held(root, "replaces passwords", parameters["lock_timeout"]):
-            result = actions[parameters["action"]](root, parameters, module.check_mode)
-    except MysqlError as error:
-        module.fail_json(msg=f"The database answers: {error}")
-    except (RotationError, LockError, OSError, subprocess.CalledProcessError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+    options = {
+        "path": {"type": "path", "required": True},
+        "project": {"type": "str", "required": True},
+        "action": {"type": "str", "choices": sorted(actions), "required": True},
+        "accounts": {"type": "list", "elements": "dict", "required": True},
+        "given": {"type": "dict", "default": {}, "no_log": True},
+        "restart": {"type": "list", "elements": "str", "default": []},
+        "lock_timeout": {"type": "float", "default": 180},
+    }
+    with running_module(options, LockError, subprocess.CalledProcessError) as module:
+        root = Path(module.params["path"]).resolve()
+        try:
+            with held(root, "replaces passwords", module.params["lock_timeout"]):
+                result = actions[module.params["action"]](root, module.params, module.check_mode)
+        except MysqlError as error:
+            module.fail_json(msg=f"The database answers: {error}")
+        module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -16,23 +16,13 @@ options:
     description: Name of the stack; part of the names of units, and of the lines in the crontab.
     type: str
     required: true
-  program:
-    description: Which one.
-    type: str
-    choices: [watchdog, backup]
-    required: true
-  path:
-    description: Folder of the program and its C(settings.json).
-    type: path
-    required: true
+  program: {type: str, choices: [watchdog, backup], required: true, description: Which one.}
+  path: {type: path, required: true, description: Folder of the program and its C(settings.json).}
   version:
     description: Digest of program and settings of the watchdog; a process with another one is replaced. Empty ends it.
     type: str
     default: ""
-  at:
-    description: Time of day at which a backup is taken, as HH:MM. Empty removes the schedule.
-    type: str
-    default: ""
+  at: {type: str, default: "", description: "Time of day at which a backup is taken, as HH:MM. Empty removes the schedule."}
   interval:
     description: Minutes after which the binary logs are stored; a divisor of 60 is kept to exactly.
     type: int
@@ -68,14 +58,12 @@ import signal  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
 from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_lock import holder  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module, until  # noqa: E402
 
 # Seconds in which the watchdog starts or ends.
 PATIENCE = 15.0
@@ -114,23 +102,6 @@ Persistent=true
 [Install]
 WantedBy=timers.target
 """
-
-
-class ServiceError(Exception):
-    """The text says what did not happen."""
-
-
-def wait(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition.
-
-    Raises:
-        ServiceError: it does not come true in time; the text says ``what`` did not happen.
-    """
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > deadline:
-            raise ServiceError(what)
-        time.sleep(0.05)
 
 
 def literal(text: object) -> str:
@@ -194,12 +165,12 @@ class Cron:
         """Replace the lines that are there.
 
         Raises:
-            ServiceError: cron refuses.
+            RefusalError: cron refuses.
         """
         text = "".join(f"{line}\n" for line in self.present(ours=False) + lines)
         done = subprocess.run(["crontab", "-"], input=text, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise ServiceError(f"crontab refuses the lines: {done.stderr.strip()}")
+            raise RefusalError(f"crontab refuses the lines: {done.stderr.strip()}")
 
 
 def start_process(path: Path) -> None:
@@ -220,20 +191,21 @@ def stop_process(path: Path) -> None:
     """End the watchdog that runs.
 
     Raises:
-        ServiceError: it does not end.
+        RefusalError: it does not end.
     """
     found = holder(path)
     if found.get("process"):
         with contextlib.suppress(ProcessLookupError):
             os.kill(found["process"], signal.SIGTERM)
-        wait(lambda: not holder(path), f"The watchdog (process {found['process']}) does not end; end it by hand.")
+        why = f"The watchdog (process {found['process']}) does not end; end it by hand."
+        until(time.monotonic() + PATIENCE, lambda: not holder(path), why)
 
 
 def keep_watchdog(name: str, path: Path, version: str, check_mode: bool) -> bool:
     """Let the watchdog run, or end it where no version is wanted; return whether there was something to do.
 
     Raises:
-        ServiceError: it does not start or end.
+        RefusalError: it does not start or end.
     """
     units, running = watchdog_units(name, path), holder(path).get("doing")
     supervised = systemd.available()
@@ -245,7 +217,7 @@ def keep_watchdog(name: str, path: Path, version: str, check_mode: bool) -> bool
             (start_process if version else stop_process)(path)
         if version:
             why = f"The watchdog does not start; look at {path}/errors.log, or set watchdog_enabled: false."
-            wait(lambda: holder(path).get("doing") == version, why)
+            until(time.monotonic() + PATIENCE, lambda: holder(path).get("doing") == version, why)
     return changed
 
 
@@ -253,12 +225,12 @@ def keep_backups(name: str, path: Path, at: str, interval: int, check_mode: bool
     """Let backups be taken, or not any more where there is no time; return whether there was something to do.
 
     Raises:
-        ServiceError: nothing on the host can do that.
+        RefusalError: nothing on the host can do that.
     """
     scheduler = systemd.scheduler()
     if not scheduler:
         if at:
-            raise ServiceError("backup_schedule: this host has neither systemd nor cron; install cron, or leave it empty.")
+            raise RefusalError("backup_schedule: this host has neither systemd nor cron; install cron, or leave it empty.")
         return False
     if scheduler == "systemd":
         units = backup_units(name, path, at, interval)
@@ -276,28 +248,22 @@ def keep_backups(name: str, path: Path, at: str, interval: int, check_mode: bool
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "program": {"type": "str", "choices": ["watchdog", "backup"], "required": True},
-            "path": {"type": "path", "required": True},
-            "version": {"type": "str", "default": ""},
-            "at": {"type": "str", "default": ""},
-            "interval": {"type": "int", "default": 5},
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
-    name, path = given["name"], Path(given["path"]).resolve()
-    try:
+    options = {
+        "name": {"type": "str", "required": True},
+        "program": {"type": "str", "choices": ["watchdog", "backup"], "required": True},
+        "path": {"type": "path", "required": True},
+        "version": {"type": "str", "default": ""},
+        "at": {"type": "str", "default": ""},
+        "interval": {"type": "int", "default": 5},
+    }
+    with running_module(options, systemd.SystemdError) as module:
+        given = module.params
+        name, path = given["name"], Path(given["path"]).resolve()
         if given["program"] == "watchdog":
             changed = keep_watchdog(name, path, given["version"], module.check_mode)
         else:
             changed = keep_backups(name, path, given["at"], given["interval"], module.check_mode)
-    except (ServiceError, systemd.SystemdError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(changed=changed)
+        module.exit_json(changed=changed)
 
 
 if __name__ == "__main__":

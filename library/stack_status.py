@@ -48,12 +48,11 @@ from pathlib import Path  # noqa: E402
 
 from ansible.module_utils import stack_history  # noqa: E402
 from ansible.module_utils import stack_systemd as systemd  # noqa: E402
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_compose import condition, engine_problem, list_command, read_list  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
-from ansible.module_utils.stack_haproxy import Counts, Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
+from ansible.module_utils.stack_compose import compose, condition, listed, run  # noqa: E402
+from ansible.module_utils.stack_haproxy import Server, ask, by_address, fails_open, read_counts, read_servers  # noqa: E402
 from ansible.module_utils.stack_lock import describe, holder, running  # noqa: E402
 from ansible.module_utils.stack_manager import Manager, describe_nodes, describe_services  # noqa: E402
+from ansible.module_utils.stack_module import running_module  # noqa: E402
 from ansible.module_utils.stack_releases import read_index  # noqa: E402
 
 # Events and releases that are shown.
@@ -182,14 +181,6 @@ def trouble(container: dict) -> str:
     return container["status"].lower() if container["state"] == "exited" else container["state"]
 
 
-def run(*argv: str) -> str:
-    """Return what a command prints (OSError: it failed)."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(engine_problem(done.stderr))
-    return done.stdout
-
-
 def usage() -> dict[str, tuple[float, float]]:
     """Return processors and bytes that each container of the host uses, by its name; takes about two seconds."""
     # A container that ends meanwhile makes the command fail after it has told all others.
@@ -202,16 +193,15 @@ def usage() -> dict[str, tuple[float, float]]:
     return found
 
 
-def wanted(project: str, file: Path) -> dict[str, int]:
+def wanted(project: str, root: Path) -> dict[str, int]:
     """Return how many containers each service of the rendered file shall have; empty if there is no such file.
 
     Raises:
         OSError: Compose cannot read it.
     """
-    if not file.exists():
+    if not (root / "docker-compose.yml").exists():
         return {}
-    command = ("docker", "compose", "--project-name", project, "--file", str(file), "config", "--format", "json")
-    model = json.loads(run(*command))
+    model = json.loads(run(*compose(project, root, "docker-compose.yml"), "config", "--format", "json"))
     return {name: item.get("deploy", {}).get("replicas", 1) for name, item in model["services"].items()}
 
 
@@ -221,7 +211,7 @@ class Balancer:
 
     time: float
     servers: list[Server]
-    counts: dict[str, Counts]
+    counts: dict[str, dict[str, int]]
     # Whether it sends requests to servers whatever their checks say.
     open: bool = False
 
@@ -246,10 +236,11 @@ def look(root: Path, services: list[dict]) -> tuple[dict[str, Balancer], list[st
 def rates(before: Balancer, after: Balancer, server: str) -> tuple[float, float]:
     """Return requests and failed ones per second between two looks; a process that started anew has counted from 0."""
     seconds = max(after.time - before.time, 0.1)
-    old, new = before.counts.get(server, Counts(0, 0)), after.counts.get(server, Counts(0, 0))
-    if new.requests < old.requests:
-        old = Counts(0, 0)
-    return (new.requests - old.requests) / seconds, max(0, new.failed - old.failed) / seconds
+    nothing = {"requests": 0, "failed": 0}
+    old, new = before.counts.get(server, nothing), after.counts.get(server, nothing)
+    if new["requests"] < old["requests"]:
+        old = nothing
+    return (new["requests"] - old["requests"]) / seconds, max(0, new["failed"] - old["failed"]) / seconds
 
 
 def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Service], list[str]]:
@@ -258,14 +249,14 @@ def examine(parameters: dict, root: Path, events: list[dict]) -> tuple[list[Serv
     Raises:
         OSError: the engine cannot be asked.
     """
-    if not read_list(run(*list_command(parameters["project"]))):
+    if not listed(parameters["project"]):
         return [], ["Nothing runs."]
     before, _ = look(root, parameters["services"])
     used = usage()
     after, problems = look(root, parameters["services"])
     # Last, so that it goes with what the load balancers have just said.
-    containers = read_list(run(*list_command(parameters["project"])))
-    numbers = wanted(parameters["project"], root / "docker-compose.yml")
+    containers = listed(parameters["project"])
+    numbers = wanted(parameters["project"], root)
     ids = [container["id"] for container in containers]
     details = {item["Id"]: item for item in json.loads(run("docker", "inspect", *ids))} if ids else {}
     restarted = [event["id"] for event in events if event["what"] == "restarted"]
@@ -365,24 +356,16 @@ def report_swarm(manager: Manager) -> dict:
 
 def main() -> None:
     """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "services": {"type": "list", "elements": "dict", "default": []},
-            "swarm": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    try:
+    options = {
+        "project": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "services": {"type": "list", "elements": "dict", "default": []},
+        "swarm": {"type": "bool", "default": False},
+    }
+    with running_module(options) as module:
         if module.params["swarm"]:
-            result = report_swarm(Manager(module.run_command, module.params["project"]))
-        else:
-            result = report(module.params)
-    except OSError as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**result)
+            module.exit_json(**report_swarm(Manager(module.run_command, module.params["project"])))
+        module.exit_json(**report(module.params))
 
 
 if __name__ == "__main__":

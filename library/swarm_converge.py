@@ -12,23 +12,9 @@ description:
   - Places tasks anew that wait for a node and that the scheduler has forgotten.
   - Removes configs, secrets and networks of the stack that no service refers to any more, once all is well.
 options:
-  stack:
-    description: Name of the stack.
-    type: str
-    required: true
-  timeout:
-    description: Seconds to wait in all.
-    type: float
-    default: 180
-  networks:
-    description: Networks that the stack has.
-    type: list
-    elements: str
-    default: []
-  host_ports:
-    description: Look for tasks that run without the port of their node that they shall have, and place them once more.
-    type: bool
-    default: true
+  stack: {type: str, required: true, description: Name of the stack.}
+  timeout: {type: float, default: 180, description: Seconds to wait in all.}
+  networks: {type: list, elements: str, default: [], description: Networks that the stack has.}
 attributes:
   check_mode: {support: none, description: Waits for what only a deployment changes.}
   diff_mode: {support: none, description: Says what it removes.}
@@ -48,18 +34,15 @@ lost:
   description: Services that cannot run because the node that they belong to is lost; the database is waited for instead.
   type: list
   elements: str
-removed:
-  description: Objects that no service referred to.
-  type: list
-  elements: str
+removed: {type: list, elements: str, description: Objects that no service referred to.}
 """
 
 import socket  # noqa: E402
 import time  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
 from ansible.module_utils.stack_manager import Manager, Service, references, troubles  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 
 # Seconds between two looks.
 PAUSE = 0.5
@@ -89,17 +72,8 @@ def explain(swarm: Manager, services: list[Service], intro: str) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "stack": {"type": "str", "required": True},
-            "timeout": {"type": "float", "default": 180},
-            "networks": {"type": "list", "elements": "str", "default": []},
-            "host_ports": {"type": "bool", "default": True},
-        },
-    )
+def converge(module: AnsibleModule) -> dict:
+    """Do what the module promises and return its result (RefusalError: a service does not get there)."""
     swarm = Manager(module.run_command, module.params["stack"])
 
     def place(service: Service) -> None:
@@ -115,9 +89,8 @@ def main() -> None:
         back = [service for service in services if service.rolled_back]
         if back:
             names = ", ".join(service.name for service in back)
-            module.fail_json(
-                msg=explain(swarm, back, f"{names}: the new release failed and was rolled back; what ran before still runs.")
-            )
+            text = f"{names}: the new release failed and was rolled back; what ran before still runs."
+            raise RefusalError(explain(swarm, back, text))
         # A deployment brings no lost node back; without a database there is no stack, though.
         lost = [service.name for service in services if service.homeless and service.name != "db"]
         wrong = [service for service in troubles(services) if service.name not in lost]
@@ -126,7 +99,7 @@ def main() -> None:
             # Those of a lost node at once: they wait for it then, instead of for the next deployment after it has come back.
             if service.forgotten and (service.homeless or not patient):
                 place(service)
-        if module.params["host_ports"] and not patient:
+        if not patient:
             # A manager that has just become the leader can hand out a task without it, which then runs unreachable for good.
             unreached = [s for s in services if not all(open_to_us(port) for port in s.without_port)]
             for service in unreached:
@@ -136,7 +109,7 @@ def main() -> None:
             break
         if time.monotonic() > deadline:
             names = ", ".join(service.name for service in wrong)
-            module.fail_json(msg=explain(swarm, wrong, f"The stack did not become healthy: {names}."))
+            raise RefusalError(explain(swarm, wrong, f"The stack did not become healthy: {names}."))
         time.sleep(PAUSE)
     removed = []
     used = references(details)
@@ -149,11 +122,11 @@ def main() -> None:
         for name in swarm.names("network"):
             if name not in wanted and module.run_command(["docker", "network", "rm", name])[0] == 0:
                 removed.append(f"network {name}")
-    module.exit_json(
-        changed=bool(placed or removed),
-        removed=removed,
-        lost=lost,
-        services={
+    return {
+        "changed": bool(placed or removed),
+        "removed": removed,
+        "lost": lost,
+        "services": {
             service.name: {
                 "running": service.running,
                 "wanted": service.wanted,
@@ -162,7 +135,18 @@ def main() -> None:
             }
             for service in services
         },
-    )
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    options = {
+        "stack": {"type": "str", "required": True},
+        "timeout": {"type": "float", "default": 180},
+        "networks": {"type": "list", "elements": "str", "default": []},
+    }
+    with running_module(options, check_mode=False) as module:
+        module.exit_json(**converge(module))
 
 
 if __name__ == "__main__":

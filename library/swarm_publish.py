@@ -9,14 +9,8 @@ short_description: Push images and return their digests
 description:
   - Tags the images of this host for a registry and pushes those that it does not have.
 options:
-  registry:
-    description: The registry, perhaps with a path; without a slash at the end.
-    type: str
-    required: true
-  images:
-    description: Names of images on this host, by a name for each.
-    type: dict
-    required: true
+  registry: {type: str, required: true, description: "The registry, perhaps with a path; without a slash at the end."}
+  images: {type: dict, required: true, description: "Names of images on this host, by a name for each."}
   config:
     description: Folder of the client's configuration, which has the account for the registry; empty for the user's own.
     type: path
@@ -35,16 +29,9 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-references:
-  description: By which name and digest each image is known to the registry.
-  type: dict
-starts:
-  description: Entry point and command of each image, and whether it has a health check.
-  type: dict
-pushed:
-  description: Images that the registry did not have.
-  type: list
-  elements: str
+references: {type: dict, description: By which name and digest each image is known to the registry.}
+starts: {type: dict, description: "Entry point and command of each image, and whether it has a health check."}
+pushed: {type: list, elements: str, description: Images that the registry did not have.}
 """
 
 import os  # noqa: E402
@@ -52,7 +39,7 @@ from collections.abc import Callable  # noqa: E402
 from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib  # noqa: E402
-from ansible.module_utils.stack_environment import clean_environment  # noqa: E402
+from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
 
 try:
     import docker
@@ -74,27 +61,18 @@ def digest(image: dict, target: str) -> str:
     return next((item for item in image["RepoDigests"] or [] if item.startswith(f"{repository}@")), "")
 
 
-def main() -> None:
-    """Run the module."""
-    clean_environment()
-    module = AnsibleModule(
-        argument_spec={
-            "registry": {"type": "str", "required": True},
-            "images": {"type": "dict", "required": True},
-            "config": {"type": "path", "default": ""},
-        },
-        supports_check_mode=True,
-    )
+def publish(module: AnsibleModule) -> dict:
+    """Do what the module promises and return its result (RefusalError: an image cannot be had or pushed)."""
     parameters = module.params
     if docker is None:
-        module.fail_json(msg=missing_required_lib("docker"))
+        raise RefusalError(missing_required_lib("docker"))
     if parameters["config"]:
         # Docker's client and its library find the account there.
         os.environ["DOCKER_CONFIG"] = parameters["config"]
     try:
         engine = docker.APIClient(version="auto", **docker.utils.kwargs_from_env())
     except docker.errors.DockerException as error:
-        module.fail_json(msg=f"The engine does not answer: {error}")
+        raise RefusalError(f"The engine does not answer: {error}") from error
 
     def ask(question: Callable[[str], dict], reference: str) -> dict | None:
         """Return what the engine answers about an image, or nothing where it has no answer."""
@@ -120,7 +98,7 @@ def main() -> None:
             if module.check_mode:
                 references[name], starts[name] = reference, {"entrypoint": [], "command": [], "healthcheck": True}
                 continue
-            module.fail_json(msg=f"The image {reference} is not on this host; run again with all tags.")
+            raise RefusalError(f"The image {reference} is not on this host; run again with all tags.")
         settings = image["Config"] or {}
         starts[name] = {
             "entrypoint": settings.get("Entrypoint") or [],
@@ -137,13 +115,24 @@ def main() -> None:
             code, _, errors = module.run_command(["docker", "push", "--quiet", target])
             if code:
                 reason = (errors.strip().splitlines() or ["no reason given"])[-1]
-                module.fail_json(
-                    msg=f"swarm_registry: {target} cannot be pushed ({reason}); see that the registry can be reached."
+                raise RefusalError(
+                    f"swarm_registry: {target} cannot be pushed ({reason}); see that the registry can be reached."
                 )
             known = digest(ask(engine.inspect_image, reference), target)
         # The tag is for people, the digest decides.
         references[name] = f"{target}@{known.partition('@')[2]}"
-    module.exit_json(changed=bool(pushed), references=references, starts=starts, pushed=pushed)
+    return {"changed": bool(pushed), "references": references, "starts": starts, "pushed": pushed}
+
+
+def main() -> None:
+    """Run the module."""
+    options = {
+        "registry": {"type": "str", "required": True},
+        "images": {"type": "dict", "required": True},
+        "config": {"type": "path", "default": ""},
+    }
+    with running_module(options) as module:
+        module.exit_json(**publish(module))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ what OpenSSL takes). What is written is certificates alone, the server's own fir
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime
 import re
 import textwrap
@@ -40,7 +39,7 @@ def pair(certificate: bytes, key: bytes) -> dict[str, str]:
         CertificateError: they do not fit, are not valid now, or are no PEM.
     """
     chain = _certificates(certificate)
-    kind, private = _key(key, chain)
+    served_key, private = _key(key, chain)
     public = _public(private)
     leaf = next((item for item in chain if _public(item) == public), None)
     if leaf is None:
@@ -49,9 +48,7 @@ def pair(certificate: bytes, key: bytes) -> dict[str, str]:
     _check_dates(ordered)
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    body = base64.b64decode(_body(kind[1]))
-    served = "".join(item.public_bytes(Encoding.PEM).decode() for item in ordered)
-    return {"certificate": served, "key": _pem(kind[0], body)}
+    return {"certificate": "".join(item.public_bytes(Encoding.PEM).decode() for item in ordered), "key": served_key}
 
 
 def _blocks(content: bytes, setting: str) -> list[tuple[str, str]]:
@@ -65,10 +62,10 @@ def _blocks(content: bytes, setting: str) -> list[tuple[str, str]]:
     return blocks
 
 
-def _body(body: str) -> str:
-    """Return the base64 of a block without its headers (RFC 1421) and blanks."""
+def _data(body: str) -> bytes:
+    """Return what a block holds, without its headers (RFC 1421); ValueError: it is no base64."""
     lines = [line for line in body.split("\n") if ":" not in line]
-    return "".join("".join(lines).split())
+    return base64.b64decode("".join("".join(lines).split()), validate=True)
 
 
 def _certificates(content: bytes) -> list[Any]:
@@ -76,24 +73,22 @@ def _certificates(content: bytes) -> list[Any]:
     from cryptography import x509
 
     found: dict[bytes, Any] = {}
-    number = 0
-    for kind, body in _blocks(content, "tls_certificate"):
-        if kind in CERTIFICATES:
-            number += 1
-            try:
-                data = base64.b64decode(_body(body), validate=True)
-                found.setdefault(data, x509.load_der_x509_certificate(data))
-            except (ValueError, binascii.Error):
-                raise CertificateError(
-                    "tls_certificate", f"has a certificate, number {number}, that cannot be read; copy it again"
-                ) from None
+    bodies = [body for kind, body in _blocks(content, "tls_certificate") if kind in CERTIFICATES]
+    for number, body in enumerate(bodies, 1):
+        try:
+            data = _data(body)
+            found.setdefault(data, x509.load_der_x509_certificate(data))
+        except ValueError:
+            raise CertificateError(
+                "tls_certificate", f"has a certificate, number {number}, that cannot be read; copy it again"
+            ) from None
     if not found:
         raise CertificateError("tls_certificate", "holds no PEM certificate; give the certificate with its chain")
     return list(found.values())
 
 
-def _key(content: bytes, chain: list[Any]) -> tuple[tuple[str, str], Any]:
-    """Return the block and the key that belongs to one of the certificates, or else the first."""
+def _key(content: bytes, chain: list[Any]) -> tuple[str, Any]:
+    """Return the key that belongs to one of the certificates, or else the first, as PEM and as it was read."""
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     keys = []
@@ -102,9 +97,9 @@ def _key(content: bytes, chain: list[Any]) -> tuple[tuple[str, str], Any]:
             raise CertificateError("tls_private_key", "is protected by a passphrase; give it without one")
         if kind in KEYS:
             try:
-                data = base64.b64decode(_body(body), validate=True)
-                keys.append(((kind, body), load_pem_private_key(_pem(kind, data).encode(), password=None)))
-            except (ValueError, TypeError, binascii.Error):
+                pem = _pem(kind, _data(body))
+                keys.append((pem, load_pem_private_key(pem.encode(), password=None)))
+            except (ValueError, TypeError):
                 raise CertificateError("tls_private_key", "has a private key that cannot be read; copy it again") from None
     if not keys:
         raise CertificateError("tls_private_key", "holds no PEM private key; give the key of tls_certificate")
@@ -164,8 +159,5 @@ def _public(item: Any) -> bytes:
 
 def _pem(kind: str, data: bytes) -> str:
     """Return a PEM block."""
-    return (
-        f"-----BEGIN {kind}-----\n"
-        + "\n".join(textwrap.wrap(base64.b64encode(data).decode(), 64))
-        + f"\n-----END {kind}-----\n"
-    )
+    lines = textwrap.wrap(base64.b64encode(data).decode(), 64)
+    return "\n".join([f"-----BEGIN {kind}-----", *lines, f"-----END {kind}-----", ""])

@@ -12,29 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import stack_checks_services, stack_settings
 from ansible.module_utils.stack_checks_files import check_files
-from ansible.module_utils.stack_checks_services import (
-    check_backup,
-    check_database,
-    check_engine,
-    check_headers,
-)
 from ansible.module_utils.stack_forms import check_forms, check_keys, valid
 from ansible.module_utils.stack_secrets import is_secret
-from ansible.module_utils.stack_settings import (
-    DNS_RECORD,
-    DROPPING,
-    convert,
-    dns_capacity,
-    known_names,
-    monitoring_ports,
-    networks_of,
-    parse_size,
-    read_settings,
-    replica_capacity,
-    tiers,
-    unknown_settings,
-)
 
 
 def refusals(
@@ -48,15 +29,15 @@ def refusals(
         project: the checkout.
         sources: a ``stack_written.Sources``, which tells how values were written.
     """
-    settings = read_settings(project)
+    settings = stack_settings.read_settings(project)
     missing = sorted(set(settings) - names)
     if missing:
         return {}, [
             f"{missing[0]} and {len(missing) - 1} other settings are not loaded; put a link group_vars ->"
             f" {project}/group_vars beside your inventory."
         ]
-    problems = unknown_settings(names, known_names(project), set(settings))
-    values, wrong = convert(settings, {name: read(name) for name in settings}, sources)
+    problems = stack_settings.unknown_settings(names, stack_settings.known_names(project), set(settings))
+    values, wrong = stack_settings.convert(settings, {name: read(name) for name in settings}, sources)
     return values, problems + wrong + check_settings(values, project)
 
 
@@ -69,7 +50,7 @@ def check_templates(variables: Mapping[str, Any], fill: Callable[[Any], Any], pr
         project: the checkout.
     """
     problems, wrong = [], []
-    for name in [name for name in read_settings(project) if name in variables]:
+    for name in [name for name in stack_settings.read_settings(project) if name in variables]:
         try:
             fill(variables[name])
         except Exception:
@@ -114,10 +95,10 @@ def check_settings(values: dict, project: Path) -> list[str]:
         + check_replicas(values)
         + check_ports(values)
         + check_containers(values)
-        + check_database(values)
-        + check_headers(values)
-        + check_backup(values)
-        + check_engine(values)
+        + stack_checks_services.check_database(values)
+        + stack_checks_services.check_headers(values)
+        + stack_checks_services.check_backup(values)
+        + stack_checks_services.check_engine(values)
         + check_files(values, project)
     )
 
@@ -126,24 +107,24 @@ def check_replicas(values: dict) -> list[str]:
     """Check the numbers of replicas against the load balancers' slots and the DNS payload."""
     problems = []
     slots, payload = values.get("lb_slots"), values.get("lb_dns_payload")
-    if slots is not None and payload is not None and slots > dns_capacity(payload, "fe"):
-        problems.append(
-            f"lb_slots: {slots} servers do not fit into a DNS answer of {payload} bytes;"
-            f" give at most {dns_capacity(payload, 'fe')} or raise lb_dns_payload to {slots * DNS_RECORD + 64}."
-        )
-        return problems
-    for tier in tiers(values):
+    if slots is not None and payload is not None and slots > stack_settings.dns_capacity(payload, "fe"):
+        return [
+            f"lb_slots: {slots} servers do not fit into a DNS answer of {payload} bytes; give at most"
+            f" {stack_settings.dns_capacity(payload, 'fe')} or raise lb_dns_payload to"
+            f" {slots * stack_settings.DNS_RECORD + 64}."
+        ]
+    for tier in stack_settings.tiers(values):
         name = f"{tier}_replicas"
         replicas = values.get(name)
         if replicas is None:
             continue
         if replicas < 1:
             problems.append(f"{name}: {replicas} replicas cannot serve; give 1 or more, 2 for availability.")
-        elif slots is not None and payload is not None and replicas > replica_capacity(slots, payload, tier):
+        elif slots is not None and payload is not None and replicas > stack_settings.replica_capacity(slots, payload, tier):
             problems.append(
                 f"{name}: {replicas} replicas are more than the load balancer has room for"
                 f" ({slots} slots, two for each replica so that a change can run beside the old ones);"
-                f" give at most {replica_capacity(slots, payload, tier)} or raise lb_slots."
+                f" give at most {stack_settings.replica_capacity(slots, payload, tier)} or raise lb_slots."
             )
     return problems
 
@@ -153,7 +134,7 @@ def check_ports(values: dict) -> list[str]:
     problems = []
     taken: dict[int, str] = {}
     own = [name for name in ("database_port", "debug_port") if values.get(name)]
-    for name in ("http_port", "https_port", *own, *monitoring_ports(values)):
+    for name in ("http_port", "https_port", *own, *stack_settings.monitoring_ports(values)):
         other = taken.setdefault(values[name], name) if name in values else name
         if other != name:
             problems.append(f"{name}: {values[name]} is {other} as well; give them different ports.")
@@ -163,18 +144,18 @@ def check_ports(values: dict) -> list[str]:
 def check_dictionaries(values: dict, project: Path) -> list[str]:
     """Check that dictionaries have the keys that they shall have, and no others."""
     subnets = values.get("network_subnets") or {}
-    problems = check_keys("network_subnets", subnets, networks_of(project), "network")
+    problems = check_keys("network_subnets", subnets, stack_settings.networks_of(project), "network")
     for key, value in subnets.items():
         if not valid(ipaddress.ip_network, value):
             problems.append(f"network_subnets: {value!r} for {key} is no address range; write it like 10.9.5.0/24.")
-    for name, setting in read_settings(project).items():
+    for name, setting in stack_settings.read_settings(project).items():
         if name not in values or not setting.spec.get("options"):
             continue
         known = list(setting.spec["options"])
         kind = {"keep": "period"}.get(name.rpartition("_")[2], name.rpartition("_")[2].rstrip("s"))
         problems += check_keys(name, values[name], known, kind)
         # Somebody has taken it out of group_vars, where the default is.
-        for key in () if name in DROPPING else [key for key in known if key not in values[name]]:
+        for key in () if name in stack_settings.DROPPING else [key for key in known if key not in values[name]]:
             problems.append(f"{name}: {key} has no value; give one in group_vars.")
     return problems
 
@@ -182,9 +163,15 @@ def check_dictionaries(values: dict, project: Path) -> list[str]:
 def check_containers(values: dict) -> list[str]:
     """Check reservations and mounts of the containers, and accounts that have the names of others."""
     problems = []
-    for tier in (*tiers(values), "lb", "database"):
-        problems += _check_reservation(tier, values)
-    for tier in tiers(values):
+    for tier in (*stack_settings.tiers(values), "lb", "database"):
+        name = f"{tier}_memory_reservation"
+        reserved, limit = values.get(name), (values.get(f"{tier}_limits") or {}).get("memory")
+        # The engine refuses more.
+        if valid(lambda size, limit=limit: stack_settings.parse_size(size) > stack_settings.parse_size(limit), reserved):
+            problems.append(
+                f"{name}: {reserved} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."
+            )
+    for tier in stack_settings.tiers(values):
         for mount in values.get(f"{tier}_mounts") or []:
             if not isinstance(mount, dict) or not {"source", "target"} <= set(mount) <= {"source", "target", "read_only"}:
                 problems.append(f"{tier}_mounts: {mount!r} is not understood; give source, target and perhaps read_only.")
@@ -197,12 +184,3 @@ def check_containers(values: dict) -> list[str]:
             elif not str(mount["target"]).startswith("/"):
                 problems.append(f"{tier}_mounts: the target {mount['target']!r} is not absolute; begin it with /.")
     return problems
-
-
-def _check_reservation(tier: str, values: dict) -> list[str]:
-    """Check that a container reserves no more memory than its limit; the engine refuses more."""
-    name = f"{tier}_memory_reservation"
-    reserved, limit = values.get(name), (values.get(f"{tier}_limits") or {}).get("memory")
-    if valid(parse_size, reserved) and valid(parse_size, limit) and parse_size(reserved) > parse_size(limit):
-        return [f"{name}: {reserved} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."]
-    return []

@@ -71,10 +71,9 @@ def check_certificate(values: dict, project: Path) -> list[str]:
     certificate, key = values.get("tls_certificate"), values.get("tls_private_key")
     if not certificate and not key:
         return []
-    if not key:
-        return ["tls_private_key: missing beside tls_certificate; give both or neither."]
-    if not certificate:
-        return ["tls_certificate: missing beside tls_private_key; give both or neither."]
+    if not key or not certificate:
+        missing, given = ("tls_certificate", "tls_private_key") if key else ("tls_private_key", "tls_certificate")
+        return [f"{missing}: missing beside {given}; give both or neither."]
     for name, path in (("tls_certificate", certificate), ("tls_private_key", key)):
         # The message must not show a key, so the value is not quoted.
         if "-----BEGIN" in path:
@@ -88,9 +87,8 @@ def check_certificate(values: dict, project: Path) -> list[str]:
     try:
         pair(content["tls_certificate"], content["tls_private_key"])
     except CertificateError as error:
-        path = certificate if error.setting == "tls_certificate" else key
         said = str(error).replace("{certificate}", f"tls_certificate {certificate}")
-        return [f"{error.setting}: {path} {said}."]
+        return [f"{error.setting}: {values[error.setting]} {said}."]
     return []
 
 

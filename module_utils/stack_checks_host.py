@@ -73,9 +73,7 @@ def check_host(values: dict, host: dict, minimum: dict[str, tuple[int, ...]]) ->
             f"stack_dir: this engine separates containers by SELinux and would keep them from {host['stack_dir']}; take"
             " selinux-enabled out of /etc/docker/daemon.json (or out of the engine's service), and restart the engine."
         )
-    for port in host["ports"]:
-        if port["problem"]:
-            problems.append(f"{port['setting']}: {port['problem']}.")
+    problems += [f"{port['setting']}: {port['problem']}." for port in host["ports"] if port["problem"]]
     missing = host["pools"]["missing"]
     if host["pools"]["free"] < len(missing):
         problems.append(

@@ -21,6 +21,15 @@ FIXED = {
     **dict.fromkeys(("init_file", "skip_grant_tables"), "the accounts of the stack come and are asked for by it"),
     **dict.fromkeys(("disable_log_bin", "log_bin", "skip_log_bin"), "backups need the binary log"),
 }
+# What a Swarm cannot do, by the setting that asks for it.
+NOT_IN_SWARM = {
+    "database_port": "a Swarm publishes ports on every address of its hosts, and the database's is for loopback alone; set"
+    " it to 0, and use the client in the container of the database.",
+    "app_mode": "development is for the machine that has the code, and a Swarm runs replicas on any of its hosts; set"
+    " stack_engine=compose for it.",
+    "network_driver_options": "they are for bridges of one host and a Swarm has networks across hosts; leave it empty.",
+    "backup_schedule": "no host of a Swarm takes backups by itself; leave it empty and run playbooks/backup.yml.",
+}
 # MySQL copies the data for a backup only with packets of this size (bytes).
 PACKET = 2 * 2**20
 
@@ -86,30 +95,11 @@ def _check_repository(values: dict) -> list[str]:
 
 def check_engine(values: dict) -> list[str]:
     """Check what only a Swarm can do, and what it cannot."""
-    problems = []
     if values.get("stack_engine") != "swarm":
-        for name in ("fe_lb_replicas", "be_lb_replicas"):
-            if values.get(name, 0) > 1:
-                problems.append(
-                    f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
-                )
-        return problems
-    if values.get("database_port"):
-        problems.append(
-            "database_port: a Swarm publishes ports on every address of its hosts, and the database's is for loopback alone;"
-            " set it to 0, and use the client in the container of the database."
-        )
-    if values.get("app_mode") == "development":
-        problems.append(
-            "app_mode: development is for the machine that has the code, and a Swarm runs replicas on any of its hosts; set"
-            " stack_engine=compose for it."
-        )
-    if values.get("network_driver_options"):
-        problems.append(
-            "network_driver_options: they are for bridges of one host and a Swarm has networks across hosts; leave it empty."
-        )
-    if values.get("backup_schedule"):
-        problems.append(
-            "backup_schedule: no host of a Swarm takes backups by itself; leave it empty and run playbooks/backup.yml."
-        )
-    return problems
+        return [
+            f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
+            for name in ("fe_lb_replicas", "be_lb_replicas")
+            if values.get(name, 0) > 1
+        ]
+    given = {**values, "app_mode": values.get("app_mode") == "development"}
+    return [f"{name}: {why}" for name, why in NOT_IN_SWARM.items() if given.get(name)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
@@ -32,6 +33,25 @@ def engine_problem(errors: str) -> str:
         )
     why = (errors.strip().splitlines() or ["no reason given"])[-1]
     return f"The engine does not answer ({why}); start it, or install one with playbooks/bootstrap.yml."
+
+
+def run(*argv: str) -> str:
+    """Return what a command of Docker's client prints (OSError: it failed; the text says why, and what to do)."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(engine_problem(done.stderr))
+    return done.stdout
+
+
+def compose(project: str, root: Path, file: str) -> list[str]:
+    """Return the beginning of a command of Compose for a file in the folder of a stack (``-``: standard input)."""
+    path = file if file == "-" else str(root / file)
+    return ["docker", "compose", "--project-name", project, "--project-directory", str(root), "--file", path]
+
+
+def listed(project: str) -> list[dict]:
+    """Return every container of a project's services, as ``read_list`` does (OSError: see ``run``)."""
+    return read_list(run(*list_command(project)))
 
 
 def filters(project: str) -> list[str]:

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from ansible.module_utils import stack_lock, stack_run
@@ -130,16 +129,6 @@ class Session:
                     subprocess.Popen(command, stdin=connection, stdout=connection, stderr=subprocess.DEVNULL)
 
 
-@contextlib.contextmanager
-def _listening(port: int) -> Iterator[socket.socket | None]:
-    """Yield a socket on a port of 127.0.0.1, or nothing for port 0 (OSError: the port is taken)."""
-    if not port:
-        yield None
-        return
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        yield listener
-
-
 def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) -> int | str:
     """Run a session in this terminal; return its exit code, or the sentence why there is none."""
     session = Session(client, stack, folder, tier, port)
@@ -154,7 +143,7 @@ def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) ->
     signal.signal(signal.SIGINT, lambda *_: None)
     watcher = threading.Thread(target=session.take_over, daemon=True)
     try:
-        with _listening(port) as listener:
+        with socket.create_server(("127.0.0.1", port)) if port else contextlib.nullcontext() as listener:
             watcher.start()
             if listener:
                 threading.Thread(target=session.relay, args=[listener], daemon=True).start()

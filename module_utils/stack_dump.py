@@ -44,6 +44,7 @@ OTHERS = {
     b"PK\x03\x04": "a ZIP archive",
     b"7z\xbc\xaf": "a 7z archive",
     b"\xfebin": "a binary log",
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "in UTF-32; convert it to UTF-8"),
 }
 NAMED = "; correct the file, or leave it out."
 
@@ -232,12 +233,11 @@ def _decompressed(path: Path) -> Iterator[bytes]:
     try:
         with opened(path, "rb") as file:
             yield from iter(lambda: file.read(CHUNK), b"")
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        # An error of the system's, and not of what was read.
+        if getattr(error, "errno", None) is not None:
+            raise
         raise DumpError(f"it cannot be decompressed ({error}); is the file complete?") from None
-    except OSError as error:
-        if error.errno is None:
-            raise DumpError(f"it cannot be decompressed ({error}); is the file complete?") from None
-        raise
 
 
 def read(path: Path, fitter: Fitter) -> Iterator[bytes]:
@@ -253,8 +253,6 @@ def read(path: Path, fitter: Fitter) -> Iterator[bytes]:
         if head.startswith(magic):
             raise DumpError(f"it is {what}")
     encoding = ""
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        raise DumpError("it is in UTF-32; convert it to UTF-8")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = "utf-16"
     elif len(head) > 3 and head[1] == 0 and head[3] == 0 and head[0] and head[2]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -45,28 +46,10 @@ WHOLE = (
 )
 # What versions without a record have written.
 EARLIER = (
-    "docker-compose.yml",
-    "docker-stack.yml",
-    "state.json",
-    "seccomp.json",
-    "[fb]e-lb/config/*",
-    "fe-lb/config/tls/*",
-    "db/config/*",
-    "db/init/*",
-    "prometheus/*",
-    "prometheus/rules/*",
-    "container-exporter/*",
-    "docker-api/*",
-    "alertmanager/*",
-    "grafana/*",
-    "grafana/*/*",
-    "watchdog/*.py",
-    "watchdog/settings.json",
-    "backup/*.py",
-    "backup/settings.json",
-    "backup/recovery/*.py",
-    "swarm/*",
-    "registry/*",
+    *("docker-compose.yml", "docker-stack.yml", "state.json", "seccomp.json", "swarm/*", "registry/*"),
+    *("[fb]e-lb/config/*", "fe-lb/config/tls/*", "db/config/*", "db/init/*", "docker-api/*"),
+    *("prometheus/*", "prometheus/rules/*", "container-exporter/*", "alertmanager/*", "grafana/*", "grafana/*/*"),
+    *("watchdog/*.py", "watchdog/settings.json", "backup/*.py", "backup/settings.json", "backup/recovery/*.py"),
     *(f"secrets/{reader}/*" for reader in ("be", "db", "mysql-exporter", "grafana", "registry")),
 )
 # Bytes that are read of a file.
@@ -125,12 +108,8 @@ def is_earlier(root: Path, stack: str) -> bool:
         }
     try:
         state = json.loads(read_bytes(root / "state.json"))
-        for name in ("docker-compose.yml", "docker-stack.yml"):
-            if (root / name).exists():
-                text = read_bytes(root / name).decode()
-                break
-        else:
-            return False
+        name = "docker-compose.yml" if (root / "docker-compose.yml").exists() else "docker-stack.yml"
+        text = read_bytes(root / name).decode()
     except (OSError, ValueError):
         return False
     if not isinstance(state, dict) or not {"image_source", "certificate", "tiers"} <= set(state):
@@ -233,17 +212,11 @@ def remove_written(root: Path) -> None:
     emptied = {root / name for name in directories} | {parent for path in [*files, *whole] for parent in path.parents}
     emptied = {path for path in emptied if root in path.parents}
     for path in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
-        remove_empty(path)
+        with contextlib.suppress(OSError):
+            path.rmdir()
     # With somebody else's files in it, or what opens the backups, it goes on being known as the stack's.
     if not names(root):
         for name in TRIFLES:
             (root / name).unlink(missing_ok=True)
-        remove_empty(root)
-
-
-def remove_empty(path: Path) -> None:
-    """Remove a folder if there is nothing in it."""
-    try:
-        path.rmdir()
-    except OSError:
-        return
+        with contextlib.suppress(OSError):
+            root.rmdir()

@@ -111,14 +111,10 @@ def read_rows(statistics: str) -> Iterator[dict[str, str]]:
     """
     try:
         for row in csv.DictReader(statistics.lstrip("# ").splitlines(), strict=True):
-            if (
-                not all(NAME.fullmatch(row[column] or "") for column in ("pxname", "svname"))
-                or row.get("status", "") is None
-            ):
+            named = all(NAME.fullmatch(row[column] or "") for column in ("pxname", "svname"))
+            counted = all(NUMBER.fullmatch(row[column] or "0") for column in NUMBERS & row.keys())
+            if not (named and counted) or row.get("status", "") is None:
                 raise AnswerError("the statistics of the load balancer are not in HAProxy's form")
-            for column in NUMBERS & row.keys():
-                if not NUMBER.fullmatch(row[column] or "0"):
-                    raise AnswerError("the statistics of the load balancer are not in HAProxy's form")
             yield row
     except (KeyError, csv.Error) as error:
         raise AnswerError("the statistics of the load balancer are not in HAProxy's form") from error
@@ -248,26 +244,20 @@ def address_of(row: dict[str, str]) -> str:
     return (row.get("addr") or "").rpartition(":")[0]
 
 
-@dataclass(frozen=True)
-class Counts:
-    """Requests since the process has started, and those that ended with a status of 5xx or without an answer."""
+def read_counts(statistics: str) -> dict[str, dict[str, int]]:
+    """Return what a process has counted of each address and of the application's frontend, from an answer to ``show stat``.
 
-    requests: int
-    failed: int
-
-
-def read_counts(statistics: str) -> dict[str, Counts]:
-    """Return the requests of each address and of the application's frontend, from an answer to ``show stat``."""
-    found: dict[str, Counts] = {}
+    That is ``requests``, and ``failed`` ones, which ended with a status of 5xx or without an answer.
+    """
+    found: dict[str, dict[str, int]] = {}
     for row in read_rows(statistics):
         number = {key: int(row[key] or 0) for key in ("stot", "req_tot", "hrsp_5xx", "econ", "eresp")}
         if row["type"] == "0" and row["pxname"] == "application":
-            found["FRONTEND"] = Counts(number["req_tot"], number["hrsp_5xx"])
+            found["FRONTEND"] = {"requests": number["req_tot"], "failed": number["hrsp_5xx"]}
         elif row["type"] == "2":
-            address = address_of(row)
-            known = found.get(address, Counts(0, 0))
-            failed = number["hrsp_5xx"] + number["econ"] + number["eresp"]
-            found[address] = Counts(known.requests + number["stot"], known.failed + failed)
+            known = found.setdefault(address_of(row), {"requests": 0, "failed": 0})
+            known["requests"] += number["stot"]
+            known["failed"] += number["hrsp_5xx"] + number["econ"] + number["eresp"]
     return found
 
 
@@ -281,15 +271,9 @@ def fails_open(statistics: str, tier: str) -> bool:
 def frontend_counts(master: Path) -> dict[str, int]:
     """Return ``requests`` and ``failed`` ones of the application since a process has started; nothing if none answers."""
     try:
-        return requests_of(ask(master, "@1 show stat"))
+        return read_counts(ask(master, "@1 show stat")).get("FRONTEND", {})
     except OSError:
         return {}
-
-
-def requests_of(statistics: str) -> dict[str, int]:
-    """Return ``requests`` and ``failed`` ones of the application, from an answer to ``show stat``; or nothing."""
-    counts = read_counts(statistics).get("FRONTEND")
-    return {"requests": counts.requests, "failed": counts.failed} if counts else {}
 
 
 def read_answers(statistics: str) -> dict[str, int]:

@@ -14,11 +14,6 @@ from pathlib import Path
 ENFORCES = Path("/sys/fs/selinux/enforce")
 
 
-def host_memory() -> int:
-    """Return the host's memory in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def read_text(path: Path) -> str:
     """Return the content of a file, or nothing if there is no such file."""
     try:

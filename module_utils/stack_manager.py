@@ -110,15 +110,11 @@ def read_services(stack: str, details: list[dict], tasks: list[dict], nodes: dic
         spec = item["Spec"]
         mine = [read_task(task, item, nodes) for task in tasks if task["ServiceID"] == item["ID"]]
         labels = [text.partition("==") for text in spec["TaskTemplate"].get("Placement", {}).get("Constraints") or []]
-        if "Global" in spec["Mode"]:
-            wanted = sum(node["Status"]["State"] == "ready" and fits(node, labels) for node in nodes.values())
-        else:
-            wanted = spec["Mode"]["Replicated"]["Replicas"]
-        limit = spec["TaskTemplate"].get("Placement", {}).get("MaxReplicas", 0)
-        if limit:
-            places = [node for node in nodes.values() if node["Status"]["State"] == "ready" and fits(node, labels)]
+        places = sum(node["Status"]["State"] == "ready" and fits(node, labels) for node in nodes.values())
+        wanted = places if "Global" in spec["Mode"] else spec["Mode"]["Replicated"]["Replicas"]
+        if limit := spec["TaskTemplate"].get("Placement", {}).get("MaxReplicas", 0):
             # Where nodes are lost, those that are left run as many as they can.
-            wanted = min(wanted, limit * len(places))
+            wanted = min(wanted, limit * places)
         services.append(
             Service(
                 spec["Name"].removeprefix(f"{stack}_"),
@@ -126,7 +122,7 @@ def read_services(stack: str, details: list[dict], tasks: list[dict], nodes: dic
                 wanted,
                 mine,
                 (item.get("UpdateStatus") or {}).get("State", ""),
-                not any(node["Status"]["State"] == "ready" and fits(node, labels) for node in nodes.values()),
+                not places,
             )
         )
     return services

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 
 # Neither arguments nor environment show the password.
 CLIENT = r"""
@@ -11,6 +12,8 @@ password=$(</run/secrets/database_root_password)
 password=${password//\\/\\\\}
 exec mysql --defaults-extra-file=<(printf '[client]\npassword="%s"\n' "${password//\"/\\\"}") --user=root "$@"
 """
+# The command that asks as root.
+ROOT = ("bash", "-c", CLIENT, "bash")
 OPTIONS = ("--batch", "--raw", "--skip-column-names", "--default-character-set=utf8mb4")
 
 
@@ -28,10 +31,10 @@ def rows(output: str) -> list[list[str]]:
     return [line.split("\t") for line in output.splitlines()]
 
 
-def query(container: str, sql: str) -> list[list[str]]:
+def query(container: str, sql: str, client: Sequence[str] = ROOT) -> list[list[str]]:
     """Return the rows that statements answer in a container of the database (MysqlError: one of them failed)."""
     done = subprocess.run(
-        ["docker", "exec", "--interactive", container, "bash", "-c", CLIENT, "bash", *OPTIONS],
+        ["docker", "exec", "--interactive", container, *client, *OPTIONS],
         input=sql,
         capture_output=True,
         text=True,

@@ -14,6 +14,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
+from ansible.module_utils.stack_host import read_text
+
 
 def port_problem(wanted: dict, project: str, published: list[dict], rootless: bool = False) -> str | None:
     """Return why a port of this host cannot be published, or None.
@@ -28,11 +30,10 @@ def port_problem(wanted: dict, project: str, published: list[dict], rootless: bo
     near = [item for item in published if (item["port"], item["protocol"]) == (port, protocol)]
     # The container that has them is replaced by the one that shall, and one that stays has them already.
     own = [item for item in near if (item["project"], item["service"]) == (project, wanted["service"])]
+    others = [item for item in near if item not in own]
     if any(item["address"] == address for item in own):
         return None
-    for item in near:
-        if item in own or not overlap(address, item["address"]):
-            continue
+    for item in [item for item in others if overlap(address, item["address"])]:
         if item["project"] == project:
             return (
                 f"port {port} of {address} is taken by the container {item['container']} of this stack; choose another one,"
@@ -44,7 +45,6 @@ def port_problem(wanted: dict, project: str, published: list[dict], rootless: bo
             f"port {port} is below {unprivileged()}, which a rootless engine may not publish; choose a higher one, or set"
             f" net.ipv4.ip_unprivileged_port_start to {port} on the host"
         )
-    others = [item for item in near if item not in own]
     return bind_problem(address, port, protocol, {item["address"] for item in own}, others)
 
 
@@ -59,18 +59,16 @@ def bind_problem(address: str, port: int, protocol: str, own: set[str], others: 
         others: what other containers publish of that port.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     try:
-        with socket.socket(family, kind) as probe:
-            if kind == socket.SOCK_STREAM:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                # As the engine does it: IPv4 is not concerned.
-                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            probe.bind((address, port))
+        if protocol == "tcp":
             # Binding alone succeeds beside a listener that allows it; listening does not.
-            if kind == socket.SOCK_STREAM:
-                probe.listen(1)
+            socket.create_server((address, port), family=family).close()
+        else:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                if family == socket.AF_INET6:
+                    # As the engine does it: IPv4 is not concerned.
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((address, port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             inodes = {inode for found, inode in listeners(port, protocol) if found not in own and overlap(address, found)}
@@ -83,7 +81,7 @@ def bind_problem(address: str, port: int, protocol: str, own: set[str], others: 
             return f"bind_address {address} is no address of this host; give one of its own, or 0.0.0.0"
         # The engine may bind where this user may not (ports below 1024).
         if error.errno not in (errno.EACCES, errno.EPERM):
-            return f"port {port} of {address} cannot be used ({error.strerror}); choose another"
+            return f"port {port} of {address} cannot be used ({os.strerror(error.errno)}); choose another"
     return None
 
 
@@ -104,14 +102,9 @@ def overlap(one: str, other: str) -> bool:
 
 def listeners(port: int, protocol: str) -> list[tuple[str, str]]:
     """Return address and inode of each socket of this host that takes connections or datagrams on a port, from proc(5)."""
-    found = []
-    for table in (protocol, f"{protocol}6"):
-        try:
-            text = Path("/proc/net", table).read_text(encoding="ascii")
-        except OSError:
-            continue
-        found += [(address, inode) for address, number, inode in read_listeners(text, protocol) if number == port]
-    return found
+    texts = [read_text(Path("/proc/net", table)) for table in (protocol, f"{protocol}6")]
+    found = [item for text in texts for item in read_listeners(text, protocol)]
+    return [(address, inode) for address, number, inode in found if number == port]
 
 
 def read_listeners(table: str, protocol: str) -> list[tuple[str, int, str]]:
@@ -147,10 +140,7 @@ def owner(inodes: set[str]) -> str:
 
 def unprivileged() -> int:
     """Return the first port that any user may bind."""
-    try:
-        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text(encoding="ascii"))
-    except OSError:
-        return 1024
+    return int(read_text(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")) or 1024)
 
 
 def may_bind() -> bool:

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from ansible.module_utils.stack_compose import filters, hopeless, killed, read_published
+from ansible.module_utils.stack_compose import compose, filters, hopeless, killed, read_published
 from ansible.module_utils.stack_haproxy import Server, ask, tier_servers
 from ansible.module_utils.stack_ports import overlap
 
@@ -55,16 +55,7 @@ class Stack:
         """Work on the project of ``parameters``; child processes inherit ``descriptor``."""
         self.project: str = parameters["project"]
         self.path = Path(parameters["path"])
-        self.compose = [
-            "docker",
-            "compose",
-            "--project-name",
-            self.project,
-            "--file",
-            str(self.path / parameters["file"]),
-            "--project-directory",
-            str(self.path),
-        ]
+        self.compose = compose(self.project, self.path, parameters["file"])
         # What load balancers have counted that this run has replaced.
         self.ended: list[dict] = []
         self.descriptors = () if descriptor is None else (descriptor,)

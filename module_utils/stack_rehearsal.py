@@ -6,17 +6,14 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from ansible.module_utils.stack_compose import list_command, outdated_services, read_list
+from ansible.module_utils.stack_compose import compose, list_command, outdated_services, read_list
 from ansible.module_utils.stack_haproxy import ask, read_servers, version
+from ansible.module_utils.stack_module import RefusalError
 from ansible.module_utils.stack_trial import Check, TrialError, passing, reason, trial_configuration, tried
 
 
-class ConvergeError(Exception):
-    """The text says what did not happen."""
-
-
 def try_all(parameters: dict) -> dict:
-    """Try each new configuration and return the present ones (ConvergeError: one of them would lose servers)."""
+    """Try each new configuration and return the present ones (RefusalError: one of them would lose servers)."""
     root = Path(parameters["path"]).resolve()
     before = {}
     for balancer in parameters["load_balancers"]:
@@ -32,7 +29,7 @@ def try_all(parameters: dict) -> dict:
 
 
 def try_configuration(balancer: dict, root: Path, parameters: dict) -> None:
-    """Let the servers that are up be checked by a new configuration (ConvergeError: it would lose some)."""
+    """Let the servers that are up be checked by a new configuration (RefusalError: it would lose some)."""
     master, tier = root / balancer["socket"], balancer["backend"]
     up = addresses_up(balancer, master)
     if not up:
@@ -58,22 +55,21 @@ def try_configuration(balancer: dict, root: Path, parameters: dict) -> None:
             number, check = lost(balancer["transition"], definitions)
             changed = set()
     except TrialError as error:
-        raise ConvergeError(
+        raise RefusalError(
             f"{balancer['name']} cannot try the checks of its new configuration ({error}), so it keeps the one that it runs."
             " Run this again."
         ) from error
     if number:
         why, advice = reason(check, number, len(up), tier, {**balancer["settings"], "changed": changed})
         kept = f"{balancer['name']} keeps the configuration that it runs, with which it serves"
-        raise ConvergeError(f"{why}; {kept}. {advice}")
+        raise RefusalError(f"{why}; {kept}. {advice}")
 
 
-def is_replaced(balancer: dict, root: Path, project: str, compose: str) -> bool:
+def is_replaced(balancer: dict, root: Path, project: str, rendered: str) -> bool:
     """Tell whether a Compose file that is about to be written replaces the containers behind a load balancer."""
     tier = balancer["backend"]
-    command = ["docker", "compose", "--project-name", project, "--project-directory", str(root), "--file", "-"]
-    asked = [*command, "config", "--hash", tier]
-    wanted = subprocess.run(asked, input=compose, capture_output=True, text=True, check=False)
+    asked = [*compose(project, root, "-"), "config", "--hash", tier]
+    wanted = subprocess.run(asked, input=rendered, capture_output=True, text=True, check=False)
     if wanted.returncode:
         # It is not valid, which is said when it would be written.
         return True

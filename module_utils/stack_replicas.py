@@ -74,9 +74,8 @@ class Rollout:
         leave = old + max(0, -missing)
         if leave:
             parts.append(f"{leave} would be drained, for at most {self.service['drain']:g} s, and removed")
-        parts += (
-            [f"{len(containers) - len(running)} that do not run would be removed"] if len(containers) > len(running) else []
-        )
+        if stopped := len(containers) - len(running):
+            parts.append(f"{stopped} that do not run would be removed")
         return [f"{self.name}: {', '.join(parts)}."]
 
     def run(self) -> None:

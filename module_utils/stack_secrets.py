@@ -37,15 +37,11 @@ def is_secret(name: str) -> bool:
 def secret_values(name: str, value: Any) -> set[str]:
     """Return the secrets in the value of a variable for which ``is_secret`` holds."""
     if isinstance(value, dict):
-        found = set()
-        for key, item in value.items():
-            hidden = SECRET.search(name) or SECRET_KEY.search(str(key)) or TOKEN.fullmatch(str(item))
-            if hidden and isinstance(item, (str, int)) and not isinstance(item, bool):
-                found.add(str(item))
-        return found - {""}
-    if ENVIRONMENT.search(name) or not isinstance(value, (str, int)) or isinstance(value, bool):
-        return set()
-    return {str(value)} - {""}
+        every = SECRET.search(name)
+        hidden = [item for key, item in value.items() if every or SECRET_KEY.search(str(key)) or TOKEN.fullmatch(str(item))]
+    else:
+        hidden = [] if ENVIRONMENT.search(name) else [value]
+    return {str(item) for item in hidden if isinstance(item, (str, int)) and not isinstance(item, bool)} - {""}
 
 
 def spellings(secret: str) -> set[str]:

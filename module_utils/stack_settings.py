@@ -160,21 +160,6 @@ def as_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def changed_by_yaml(value: Any, written: str | None) -> bool:
-    """Tell whether a value that shall be text may differ from what was written.
-
-    Args:
-        value: what YAML made of it.
-        written: how it stands in its file; None if that is not known, as for JSON on the command line.
-    """
-    if isinstance(value, str):
-        return False
-    if not isinstance(value, (bool, int, float)):
-        return True
-    # 1.1 may have been 1.10.
-    return isinstance(value, float) if written is None else written != as_text(value)
-
-
 def _not_texts(name: str, value: Any, sources: Any) -> list[str]:
     """Return a sentence for each part of a setting that YAML has read as something else than text."""
     problems = []
@@ -205,9 +190,17 @@ def _kind(value: Any) -> str:
     return next((text for kind, text in names.items() if isinstance(value, kind)), "a date")
 
 
-def _not_text(value: Any, written: str | None, counts: bool) -> bool:
-    """Tell whether a value is no text and, if it ``counts``, nothing that was written like the text that it becomes."""
-    return not isinstance(value, str) and (not counts or changed_by_yaml(value, written))
+def _not_text(value: Any, written: str | None, counts: bool = True) -> bool:
+    """Tell whether a value is no text and, if it ``counts``, nothing that was written like the text that it becomes.
+
+    How it stands in its file (``written``) is None if that is not known, as for JSON on the command line.
+    """
+    if isinstance(value, str):
+        return False
+    if not counts or not isinstance(value, (bool, int, float)):
+        return True
+    # 1.1 may have been 1.10.
+    return isinstance(value, float) if written is None else written != as_text(value)
 
 
 def _typed(setting: Setting, value: Any) -> tuple[Any, str]:
@@ -253,7 +246,7 @@ def convert(settings: dict[str, Setting], values: dict[str, Any], sources: Any =
         if setting.type in ("str", "path") and not isinstance(value, (list, dict)) and _not_text(value, written, counts):
             problems.append(f'{name}: {shown(name, value)} is not a text; put it in quotes, or write "" for none.')
             continue
-        if setting.type == "int" and isinstance(value, int) and written and changed_by_yaml(value, written):
+        if setting.type == "int" and isinstance(value, int) and written and _not_text(value, written):
             problems.append(f"{name}: YAML reads {written} as {value!r}; write it as a whole number in decimal.")
             continue
         typed, problem = _typed(setting, value)

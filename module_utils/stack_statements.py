@@ -30,40 +30,6 @@ class DumpError(Exception):
     """The text says why a dump cannot be read at all."""
 
 
-def _patterns(escapes: bool, ends: bytes) -> tuple[re.Pattern, re.Pattern, re.Pattern, dict[bytes, re.Pattern]]:
-    """Return what finds tokens, a long run of what needs no look, whole rows of literals, and the ends of strings.
-
-    Args:
-        escapes: whether a backslash in a string escapes what follows.
-        ends: the first byte of what ends statements.
-    """
-    inner = {
-        quote: b"[^%b\\\\]*+(?:\\\\.[^%b\\\\]*+)*+" % (quote, quote) if escapes else b"[^%b]*+" % quote
-        for quote in (b"'", b'"')
-    }
-    inner[b"`"] = b"[^`]*+"
-    strings = {quote: quote + text + quote for quote, text in inner.items()}
-    token = re.compile(
-        rb"(?P<space>\s+)"
-        rb"|(?P<blank>(?:/\*M!|%b).*?\*/)"
-        rb"|(?P<comment>--(?=[\x00-\x20])[^\n]*|--\Z|\#[^\n]*|/\*(?![!]).*?\*/)"
-        rb"|(?P<open>/\*!\d*)|(?P<close>\*/)"
-        rb"|(?P<string>%b|%b)|(?P<name>%b)"
-        rb"|(?P<word>[0-9A-Za-z_$\x80-\xff]+)"
-        rb"|(?P<op>.)" % (LATER.pattern, strings[b"'"], strings[b'"'], strings[b"`"]),
-        re.DOTALL,
-    )
-    rows = re.compile(
-        rb"(?:[^'\"`#\\/\x00\-%b]++|-(?!-)|/(?!\*)|%b|%b|%b)*+"
-        % (re.escape(ends), strings[b"'"], strings[b'"'], strings[b"`"]),
-        re.DOTALL,
-    )
-    whole = re.compile(
-        rb"(?:\s*+\((?:[^'\"`()#\\/\x00\-;]++|-(?!-)|\\N|%b|%b)*+\)\s*+,)*+" % (strings[b"'"], strings[b'"']), re.DOTALL
-    )
-    return token, rows, whole, {quote: re.compile(text + quote, re.DOTALL) for quote, text in inner.items()}
-
-
 class Token:
     """A piece of a dump: its kind, its bytes, which may be changed, and the line where it begins."""
 
@@ -139,8 +105,32 @@ class Reader:
         yield from self.finish()
 
     def compile(self) -> None:
-        """Prepare for the present delimiter and mode."""
-        self.token, self.run, self.whole, self.ends = _patterns(self.escapes, self.delimiter[:1])
+        """Prepare what finds tokens, a long run of what needs no look, whole rows, and the ends of strings and comments."""
+        inner = {
+            quote: b"[^%b\\\\]*+(?:\\\\.[^%b\\\\]*+)*+" % (quote, quote) if self.escapes else b"[^%b]*+" % quote
+            for quote in (b"'", b'"')
+        }
+        inner[b"`"] = b"[^`]*+"
+        single, double, name = (quote + text + quote for quote, text in inner.items())
+        self.token = re.compile(
+            rb"(?P<space>\s+)"
+            rb"|(?P<blank>(?:/\*M!|%b).*?\*/)"
+            rb"|(?P<comment>--(?=[\x00-\x20])[^\n]*|--\Z|\#[^\n]*|/\*(?![!]).*?\*/)"
+            rb"|(?P<open>/\*!\d*)|(?P<close>\*/)"
+            rb"|(?P<string>%b|%b)|(?P<name>%b)"
+            rb"|(?P<word>[0-9A-Za-z_$\x80-\xff]+)"
+            rb"|(?P<op>.)" % (LATER.pattern, single, double, name),
+            re.DOTALL,
+        )
+        self.run = re.compile(
+            rb"(?:[^'\"`#\\/\x00\-%b]++|-(?!-)|/(?!\*)|%b|%b|%b)*+" % (re.escape(self.delimiter[:1]), single, double, name),
+            re.DOTALL,
+        )
+        self.whole = re.compile(
+            rb"(?:\s*+\((?:[^'\"`()#\\/\x00\-;]++|-(?!-)|\\N|%b|%b)*+\)\s*+,)*+" % (single, double), re.DOTALL
+        )
+        self.ends = {quote: re.compile(text + quote, re.DOTALL) for quote, text in inner.items()}
+        self.ends[b"/"] = re.compile(rb"[^*]*+(?:\*(?!/)[^*]*+)*+\*/")
 
     def more(self) -> None:
         """Read on."""
@@ -193,18 +183,14 @@ class Reader:
             cut = match.lastgroup == "op" and (match[0] in b"'\"`" or self.buffer.startswith(b"/*", self.position))
             cut = cut or (match.lastgroup == "open" and LATER.fullmatch(match[0]))
             if not cut and (match.end() < len(self.buffer) or self.ended):
-                return Token(match.lastgroup, self.consume(self.cut(match)), line)
+                end = match.end()
+                # The delimiter may come before it: END$$.
+                if match.lastgroup == "word" and (found := self.buffer.find(self.delimiter, match.start(), end)) > 0:
+                    end = found
+                return Token(match.lastgroup, self.consume(end), line)
             if self.ended or len(self.buffer) - self.position > WHOLE:
                 return None
             self.more()
-
-    def cut(self, match: re.Match) -> int:
-        """Return where a token ends, which the delimiter may come before: ``END$$``."""
-        if match.lastgroup == "word":
-            found = self.buffer.find(self.delimiter, match.start(), match.end())
-            if found > 0:
-                return found
-        return match.end()
 
     def long(self) -> Iterator[bytes]:
         """Yield a string or comment that is longer than what is held, or say that it does not end."""
@@ -212,14 +198,8 @@ class Reader:
         begin, line = self.buffer[self.position : self.position + 1], self.line
         yield self.consume(self.position + (2 if begin == b"/" else 1))
         while True:
-            if begin == b"/":
-                found = self.buffer.find(b"*/", self.position)
-                end = found + 2 if found >= 0 else -1
-            else:
-                match = self.ends[begin].match(self.buffer, self.position)
-                end = match.end() if match else -1
-            if end >= 0:
-                yield self.consume(end)
+            if match := self.ends[begin].match(self.buffer, self.position):
+                yield self.consume(match.end())
                 return
             if self.ended:
                 what = "a comment" if begin == b"/" else f"text in {begin.decode()}"

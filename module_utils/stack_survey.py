@@ -11,39 +11,9 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
+from ansible.module_utils import stack_compose, stack_haproxy, stack_host
 from ansible.module_utils.stack_certificates import certificates_only
-from ansible.module_utils.stack_compose import (
-    OWNER,
-    list_command,
-    outdated_services,
-    owned,
-    read_images,
-    read_list,
-    read_published,
-    strangers,
-)
 from ansible.module_utils.stack_folder import folder_problem, read_record
-from ansible.module_utils.stack_haproxy import (
-    ask,
-    definitions_needed,
-    read_servers,
-    requests_of,
-    servers_up,
-    version,
-)
-from ansible.module_utils.stack_host import (
-    closed_without,
-    developer,
-    firewalls,
-    group_of,
-    host_memory,
-    mapping,
-    missing_paths,
-    read_json,
-    read_text,
-    repository_problem,
-    selinux,
-)
 from ansible.module_utils.stack_lock import holder
 from ansible.module_utils.stack_pools import free_ranges, read_pools, read_ranges, read_routes
 from ansible.module_utils.stack_ports import port_problem
@@ -115,7 +85,7 @@ def examine(parameters: dict) -> dict:
     commands = questions(parameters, file)
     code, output, errors = commands.result("engine")
     engine_version, security = json.loads(output) if code == 0 else ("", [])
-    mapped = mapping(security or [])
+    mapped = stack_host.mapping(security or [])
     engine = commands.result("context")[1].strip()
     scheme, _, path = engine.partition("://")
     docker_socket = parameters["docker_socket"] or (path if scheme == "unix" else "/var/run/docker.sock")
@@ -126,31 +96,32 @@ def examine(parameters: dict) -> dict:
         # Some clients do not fail where no engine answers, and fill in nothing.
         "engine_version": engine_version or None,
         "engine_error": (errors.strip().splitlines() or [f"docker exited with {code}"])[-1],
-        "memory": host_memory(),
+        # In bytes.
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "cpus": os.cpu_count() or 1,
         "uid": os.getuid(),
         "gid": os.getgid(),
         "stack_dir": str(stack_dir),
         "mapping": mapped,
         "seccomp": any("name=seccomp" in option for option in security or []),
-        "selinux": selinux(security or []),
+        "selinux": stack_host.selinux(security or []),
         "scheduler": scheduler(),
         "linger": user() if available() and not lingers() else "",
-        "firewalls": firewalls(),
+        "firewalls": stack_host.firewalls(),
         "run_options": ["--userns=host"] if mapped == "userns" else [],
         "engine": engine,
         "docker_socket": docker_socket,
-        "socket_group": group_of(Path(docker_socket), mapped),
-        "developer": developer(Path(parameters["project_dir"]), mapped) if parameters["development"] else {},
+        "socket_group": stack_host.group_of(Path(docker_socket), mapped),
+        "developer": stack_host.developer(Path(parameters["project_dir"]), mapped) if parameters["development"] else {},
     }
     if swarm:
         result |= nodes_together(json.loads(ask("nodes") or "[]"))
     code, output, _ = commands.result("compose")
     result["compose_version"] = output.strip() if code == 0 else None
 
-    labelled, foreign_networks = owned(ask("networks"), name, parameters["names"])
+    labelled, foreign_networks = stack_compose.owned(ask("networks"), name, parameters["names"])
     networks = [item["id"] for item in labelled if item["project"] == name]
-    volumes, foreign_volumes = owned(ask("volumes"), name, parameters["names"])
+    volumes, foreign_volumes = stack_compose.owned(ask("volumes"), name, parameters["names"])
     there = {item["name"] for item in labelled if item["project"] == name}
     missing = [network for network in parameters["networks"] if f"{name}_{network}" not in there]
     if missing:
@@ -159,17 +130,17 @@ def examine(parameters: dict) -> dict:
     if networks:
         commands.start("network details", "docker", "network", "inspect", *networks)
 
-    result["containers"] = read_list(ask("containers"))
+    result["containers"] = stack_compose.read_list(ask("containers"))
     if swarm:
         result["running"] = running_tasks(commands.result("services")[1], name)
     else:
         result["running"] = dict(Counter(item["service"] for item in result["containers"] if item["state"] in RUNS))
-    result["strangers"] = strangers(result["containers"], stack_dir)
+    result["strangers"] = stack_compose.strangers(result["containers"], stack_dir)
     # What a stack that is deployed already uses, it has been given on purpose.
     foreign = [("network", foreign_networks), ("volume", foreign_volumes)] if not result["containers"] else []
     result["foreign"] = [f"{kind} {item['name']}" for kind, items in foreign for item in items]
     result["database_volume"] = f"{name}_database" in [volume["name"] for volume in volumes]
-    result["images"] = read_images(ask("images", "No such") or "[]") if parameters["images"] else {}
+    result["images"] = stack_compose.read_images(ask("images", "No such") or "[]") if parameters["images"] else {}
 
     found = json.loads(ask("network details", "not found") or "[]") if networks else []
     result["networks"] = {
@@ -187,26 +158,27 @@ def examine(parameters: dict) -> dict:
     if missing and engine_version:
         taken = read_ranges(ask("address ranges", "not found"))
         # A rootless engine is on no network of the host.
-        routes = [] if mapped == "rootless" else read_routes(read_text(ROUTES))
+        routes = [] if mapped == "rootless" else read_routes(stack_host.read_text(ROUTES))
         pools = read_pools(commands.result("pools")[1].strip())
         result["pools"]["free"] = free_ranges(pools, taken + routes, len(missing))
 
-    published = read_published(commands.result("published")[1])
+    published = stack_compose.read_published(commands.result("published")[1])
     for port in parameters["ports"]:
         port["problem"] = port_problem(port, name, published, rootless=mapped == "rootless")
+    lost = result["developer"].get("lost_groups", [])
     for mount in parameters["mounts"]:
         source = Path(mount["source"]).expanduser()
         mount["exists"] = source.exists()
-        mount["lost_group"] = closed_without(source, result["developer"].get("lost_groups", [])) if mount["exists"] else None
+        mount["lost_group"] = stack_host.closed_without(source, lost) if mount["exists"] else None
     result["ports"], result["mounts"] = parameters["ports"], parameters["mounts"]
-    result["missing"] = missing_paths(parameters["mounts"], parameters["tmpfs"])
+    result["missing"] = stack_host.missing_paths(parameters["mounts"], parameters["tmpfs"])
 
     result |= read_folder(parameters, stack_dir)
     result["rendered"] = file.exists()
-    result["mode"] = rendered_mode(result["state"], read_text(file))
-    result["outdated"] = (
-        outdated_services(result["containers"], commands.result("digests")[1]) if file.exists() and not swarm else []
-    )
+    result["mode"] = rendered_mode(result["state"], stack_host.read_text(file))
+    result["outdated"] = []
+    if file.exists() and not swarm:
+        result["outdated"] = stack_compose.outdated_services(result["containers"], commands.result("digests")[1])
     return result
 
 
@@ -216,11 +188,11 @@ def questions(parameters: dict, file: Path) -> Commands:
     commands = Commands()
     commands.start("engine", "docker", "info", "--format", "[{{json .ServerVersion}}, {{json .SecurityOptions}}]")
     commands.start("compose", "docker", "compose", "version", "--short")
-    commands.start("containers", *list_command(name))
+    commands.start("containers", *stack_compose.list_command(name))
     commands.start("published", "docker", "ps", "--no-trunc", "--format", "{{json .}}")
     commands.start("context", "docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}")
-    commands.start("networks", "docker", "network", "ls", "--no-trunc", "--format", OWNER.format("ID"))
-    commands.start("volumes", "docker", "volume", "ls", "--format", OWNER.format("Name"))
+    commands.start("networks", "docker", "network", "ls", "--no-trunc", "--format", stack_compose.OWNER.format("ID"))
+    commands.start("volumes", "docker", "volume", "ls", "--format", stack_compose.OWNER.format("Name"))
     if swarm:
         options = ("--filter", f"label=com.docker.stack.namespace={name}", "--format", "{{.Name}} {{.Replicas}}")
         commands.start("services", "docker", "service", "ls", *options)
@@ -237,12 +209,12 @@ def read_folder(parameters: dict, stack_dir: Path) -> dict:
     certificate = stack_dir / "fe-lb" / "config" / "tls" / "site.pem"
     problem = folder_problem(Path(parameters["stack_dir"]), parameters["stack_name"])
     repository = parameters["backup_repository"]
-    problems = [problem, repository_problem(repository) if repository else ""]
+    problems = [problem, stack_host.repository_problem(repository) if repository else ""]
     return {
-        "state": read_json(stack_dir / "state.json"),
-        "dumps": read_json(stack_dir / "db" / "dumps.json"),
+        "state": stack_host.read_json(stack_dir / "state.json"),
+        "dumps": stack_host.read_json(stack_dir / "db" / "dumps.json"),
         "secrets_complete": all((stack_dir / "secrets" / "db" / secret).exists() for secret in SECRETS),
-        "certificate": certificates_only(read_text(certificate)) if Path(f"{certificate}.key").exists() else "",
+        "certificate": certificates_only(stack_host.read_text(certificate)) if Path(f"{certificate}.key").exists() else "",
         "load_balancers": {
             f"{tier}-lb": balancer_state(stack_dir / f"{tier}-lb/run/master.sock", tier) for tier in parameters["tiers"]
         },
@@ -262,12 +234,13 @@ def balancer_state(socket_path: Path, backend: str) -> dict:
     """
     try:
         # Statistics are asked of the worker, whose number is 1 counted from the newest.
-        statistics = ask(socket_path, "@1 show stat", timeout=2)
+        statistics = stack_haproxy.ask(socket_path, "@1 show stat", timeout=2)
+        servers = stack_haproxy.read_servers(stack_haproxy.ask(socket_path, f"@1 show servers state {backend}", timeout=2))
         return {
-            "version": version(ask(socket_path, "@1 show info", timeout=2)),
-            "up": servers_up(statistics, backend),
-            "needed": definitions_needed(read_servers(ask(socket_path, f"@1 show servers state {backend}", timeout=2))),
-            "requests": requests_of(statistics),
+            "version": stack_haproxy.version(stack_haproxy.ask(socket_path, "@1 show info", timeout=2)),
+            "up": stack_haproxy.servers_up(statistics, backend),
+            "needed": stack_haproxy.definitions_needed(servers),
+            "requests": stack_haproxy.read_counts(statistics).get("FRONTEND", {}),
         }
     except OSError:
         return {"version": "", "up": 0, "needed": [], "requests": {}}

@@ -39,6 +39,7 @@ DROPPED = {
     "userns_mode": "users of containers are those that the engine of the node maps them to",
     "privileged": "a container of a Swarm has no rights beyond those that are listed; cAdvisor tells less without",
     "group_add": "further groups of a container; its first one becomes the group it runs as",
+    "bind_address": "published on every address of each node that runs it; only a firewall of the node closes it",
 }
 
 
@@ -156,7 +157,7 @@ def own_files(files: list[dict], model: dict) -> list[dict]:
     return result
 
 
-def object_name(stack: str, path: str, content: str) -> str:
+def object_name(content: str, stack: str, path: str) -> str:
     """Return a name that changes with the content: objects of a Swarm are never changed, only replaced."""
     text = hashlib.sha256(f"{path}\0{content}".encode()).hexdigest()[:12]
     name = f"{stack}_{text}_{re.sub(r'[^A-Za-z0-9.-]', '-', path.rpartition('/')[2])}"
@@ -196,25 +197,20 @@ class Conversion:
         self.objects: dict[str, dict[str, dict]] = {"configs": {}, "secrets": {}}
         self.dropped: dict[str, list[str]] = {}
 
-    def content(self, item: dict) -> tuple[str, str]:
-        """Return the kind of object that a file becomes, and what it holds.
+    def object(self, path: str, target: str) -> tuple[str, dict]:
+        """Return the kind of object that a file becomes, and how a service refers to it.
 
         Raises:
             SwarmError: it is too large for the Swarm.
         """
+        item = self.files[path]
         kind = "configs" if item.get("content") is not None else "secrets"
         held = item.get("content")
         if held is None:
             held = item.get("secret_content") or self.options.secrets[item.get("secret") or item["path"]]
         if len(held.encode()) > LARGEST[kind]:
-            raise SwarmError(f"{item['path']}: a Swarm takes no file of {len(held.encode()) // 1024} KiB; make it smaller.")
-        return kind, held
-
-    def object(self, path: str, target: str) -> tuple[str, dict]:
-        """Return the kind of object that a file becomes, and how a service refers to it."""
-        item = self.files[path]
-        kind, held = self.content(item)
-        name = object_name(self.options.stack, path, held)
+            raise SwarmError(f"{path}: a Swarm takes no file of {len(held.encode()) // 1024} KiB; make it smaller.")
+        name = object_name(held, self.options.stack, path)
         self.objects[kind][name] = {"name": name, "file": f"./{path}"}
         mode = int(item.get("mode") or ("0644" if kind == "configs" else "0400"), 8)
         owner, group = (str(item.get(key) or 0) for key in ("owner", "group"))
@@ -292,12 +288,6 @@ class Conversion:
         found["rollback_config"] = {key: value for key, value in change.items() if key in ("order", "parallelism")}
         return found
 
-    def drop(self, name: str, service: dict) -> None:
-        """Note what a service loses in a Swarm."""
-        for key in DROPPED:
-            if service.pop(key, None):
-                self.dropped.setdefault(key, []).append(name)
-
     def ports(self, name: str, service: dict) -> list[dict]:
         """Return the ports that each node of a service publishes; a Swarm knows no address to publish on."""
         kept = []
@@ -343,12 +333,11 @@ class Conversion:
             service["healthcheck"] = self.healthcheck(service, names, known)
         service["environment"] = environment
         parts: dict[str, list] = {"volumes": [], "configs": [], "secrets": []}
-        for kind, item in self.mounts(service):
+        for kind, item in [*self.mounts(service), *([self.object(TASK_FILE, TASK)] if start else [])]:
             parts[kind].append(item)
-        if start:
-            kind, item = self.object(TASK_FILE, TASK)
-            parts[kind].append(item)
-        self.drop(name, service)
+        for key in DROPPED:
+            if service.pop(key, None):
+                self.dropped.setdefault(key, []).append(name)
         service["deploy"] = self.deploy(service)
         if "ports" in service:
             service["ports"] = self.ports(name, service)
@@ -384,10 +373,4 @@ def checks(argv: list[str], model: dict) -> list[str]:
 
 def losses(dropped: dict[str, list[str]]) -> list[str]:
     """Return a sentence for everything that the Swarm cannot give."""
-    lines = []
-    for key, services in dropped.items():
-        text = DROPPED.get(
-            key, "published on every address of each node that runs it; only a firewall of the node closes it"
-        )
-        lines.append(f"{key} ({', '.join(services)}): {text}.")
-    return lines
+    return [f"{key} ({', '.join(services)}): {DROPPED[key]}." for key, services in dropped.items()]

@@ -13,8 +13,6 @@ from ansible.module_utils.stack_run import user
 # Ask logind about a user, and let that user's units run without a login; the name follows. Nobody is asked for a password.
 SHOW = ("loginctl", "show-user", "--property=Linger", "--value")
 ENABLE = ("loginctl", "--no-ask-password", "enable-linger")
-# What it answers.
-LINGERS = "yes"
 
 
 class SystemdError(Exception):
@@ -94,7 +92,7 @@ def lingers() -> bool:
         done = subprocess.run([*SHOW, user()], capture_output=True, text=True, check=False)
     except OSError:
         return False
-    return done.stdout.strip() == LINGERS
+    return done.stdout.strip() == "yes"
 
 
 def linger() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ansible.module_utils.stack_compose import filters, killed
+from ansible.module_utils.stack_host import read_text
 from ansible.module_utils.stack_ports import read_listeners
 
 # Seconds for which an application listens in the wrong place before that is said: some open one port after the other.
@@ -33,13 +34,11 @@ def listening(inspected: dict) -> set[tuple[str, int]]:
     """
     addresses = [network["IPAddress"] for network in inspected["NetworkSettings"]["Networks"].values() if network]
     folder = Path(f"/proc/{inspected['State']['Pid']}/net")
-    try:
-        # Where the engine runs in a machine of its own, its process numbers mean something else here.
-        routes = (folder / "fib_trie").read_text(encoding="ascii").split()
-        if not any(address in routes for address in addresses if address):
-            raise OSError
-        texts = [(folder / name).read_text(encoding="ascii") for name in ("tcp", "tcp6") if (folder / name).exists()]
-    except OSError:
+    # Where the engine runs in a machine of its own, its process numbers mean something else here.
+    routes = read_text(folder / "fib_trie").split()
+    if any(address in routes for address in addresses if address):
+        texts = [read_text(folder / name) for name in ("tcp", "tcp6")]
+    else:
         argv = ["docker", "exec", inspected["Id"], "cat", "/proc/net/tcp", "/proc/net/tcp6"]
         texts = [subprocess.run(argv, capture_output=True, text=True, check=False).stdout]
     found = {(address, port) for text in texts for address, port, _ in read_listeners(text, "tcp")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from ansible.module_utils.stack_folder import next_record
 from ansible.plugins.action import ActionBase
 
 
@@ -16,7 +17,8 @@ def as_wanted(arguments: dict[str, Any]) -> bool:
     known = arguments.get("known") or {}
     tree = known.get("tree") or {}
     privileged = known.get("uid") == 0
-    if arguments.get("stack") and not recorded(arguments, known.get("record") or {}):
+    record = known.get("record") or {}
+    if arguments.get("stack") and next_record(record, {"directories": [], **arguments}) != record:
         return False
     values: dict[str, int] = {}
     for item in [*arguments.get("directories", []), *arguments["files"]]:
@@ -36,19 +38,6 @@ def as_wanted(arguments: dict[str, Any]) -> bool:
         if item.get("secret_content") or digest != found["digest"]:
             return False
     return True
-
-
-def recorded(arguments: dict[str, Any], record: dict[str, Any]) -> bool:
-    """Tell whether the folder's record is what a run of the module would leave."""
-    listed = {item["path"] for item in arguments["files"] if "secret" not in item}
-    generated = {item["path"] for item in arguments["files"] if "secret" in item}
-    folders = {item["path"] for item in arguments.get("directories", [])}
-    return (
-        record.get("stack") == arguments["stack"]
-        and set(record["written"].get(arguments.get("part", ""), ())) == listed
-        and generated <= set(record["kept"])
-        and folders <= set(record["directories"])
-    )
 
 
 class ActionModule(ActionBase):

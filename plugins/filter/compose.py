@@ -160,7 +160,6 @@ class FilterModule:
             "compose_value": compose_value,
             "compose_environment": compose_environment,
             "within_host": within_host,
-            "stack_mounts": stack_mounts,
             "containers_complete": containers_complete,
             "fewer_replicas": fewer_replicas,
         }

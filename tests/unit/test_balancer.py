@@ -18,10 +18,10 @@ from pathlib import Path
 
 import balancer
 import certificates_filters
-import load_balancers_filters
 import pytest
 import stack_haproxy
 import stack_trial
+import tiers_filters
 import yaml
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -892,7 +892,7 @@ def test_replicas_of_two_kinds_are_judged_at_once_by_what_each_serves(plain):
         {"first": 1, "port": 8000, "health_path": "/healthz", "health_host": "localhost"},
     ]
     text = (plain.directory / "fe-lb/config/haproxy.cfg").read_text()
-    path, host = (load_balancers_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
+    path, host = (tiers_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
     text = text.replace("uri /healthz", f"uri-lf {path}").replace("Host fe.example", f"Host {host}")
     line = re.search("^ +server-template fe- 1-.*\n", text, re.MULTILINE)[0]
     text = text.replace(line, line + re.sub("fe- 1-[0-9]+ fe:", "fe- 10001-10400 frontend.fe:", line))

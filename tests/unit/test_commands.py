@@ -113,7 +113,7 @@ def test_every_playbook_begins_where_the_checkout_is_looked_for(path):
     """Ansible reads all of a playbook before it runs any, and ends at the first role that it does not find."""
     first = load(f"playbooks/{path.name}")[0]
     if path.name not in ("checkout.yml", "settings.yml"):
-        assert first["import_playbook"] in ("checkout.yml", "hosts.yml")
+        assert first["import_playbook"] in ("checkout.yml", "hosts.yml", "recovery.yml")
 
 
 def test_checkout_is_named_where_its_configuration_is_not_read(monkeypatch):

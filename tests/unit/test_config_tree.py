@@ -45,7 +45,7 @@ def test_failed_check_changes_nothing(tmp_path):
     converge(first)
     check = {"name": "The file", "paths": ["b"], "argv": ["grep", "--quiet", "old", "{tree}/b"]}
     wrong = parameters(tmp_path, [{"path": "a", "content": "new"}, {"path": "b", "content": "new"}], checks=[check])
-    with pytest.raises(config_tree.TreeError, match="The file is not valid, nothing was changed"):
+    with pytest.raises(config_tree.RefusalError, match="The file is not valid, nothing was changed"):
         converge(wrong)
     files = {p.name: p.read_text() for p in (tmp_path / "tree").iterdir()}
     assert {name: text for name, text in files.items() if name != ".lock"} == {"a": "old", "b": "old"}
@@ -74,7 +74,7 @@ def test_another_value_for_a_secret_in_use_is_refused(tmp_path):
     files = [{"path": "one", "secret": "password"}]
     converge(parameters(tmp_path, files, secrets={"password": "given"}))
     assert (tmp_path / "tree/one").read_text() == "given"
-    with pytest.raises(config_tree.TreeError, match="differs from the one"):
+    with pytest.raises(config_tree.RefusalError, match="differs from the one"):
         converge(parameters(tmp_path, files, secrets={"password": "other"}))
 
 

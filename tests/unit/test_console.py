@@ -13,6 +13,12 @@ from console.prometheus import Prometheus, PrometheusError, Series
 from stack import PROJECT
 
 NOW = 2000.0
+TIERS = [
+    {"name": "fe", "title": "front end", "missing": "The site is down"},
+    {"name": "be", "title": "back end", "missing": "The site has no back end"},
+]
+SKETCH = state.sketch(TIERS)
+JOBS = ("fe-lb", "fe-lb-latency", "be-lb", "be-lb-latency", "mysql", "containers")
 RUNBOOK = (PROJECT / "docs/runbook.md").read_text()
 
 
@@ -60,12 +66,12 @@ def stack(**changed):
         "since": [(labels(name), 1000) for name in NAMES],
         "started": [(labels(name), 1000) for name in NAMES],
         "rotation": [(labels(name, load_balancer=f"{name[4:6]}-lb"), 1) for name in replicas],
-        "wanted": [({"service": service}, 2 if service in ("fe", "be") else 1) for service in state.SERVICES],
+        "wanted": [({"service": service}, 2 if service in ("fe", "be") else 1) for service in SKETCH],
         "serving": [({"service": "fe"}, 2), ({"service": "be"}, 2)],
         "mysql": [({"instance": "x"}, 1)],
         "engine": [({}, 1)],
         "balancers": [({"load_balancer": name}, 1) for name in ("fe-lb", "be-lb")],
-        "targets": [({"job": job}, 1) for job in state.JOBS],
+        "targets": [({"job": job}, 1) for job in JOBS],
         **changed,
     }
     return {name: [Series(item, [(NOW, float(value))]) for item, value in known.get(name, [])] for name in state.NOW}
@@ -84,7 +90,7 @@ def alert(alertname, severity="critical", *, fires=True, since=1990, **about):
 def wrong(*told, seen=NOW, **changed):
     """Return what is wrong, the worst first."""
     found = stack(**changed)
-    return state.troubles(state.services(found, NOW), found, state.alerts(list(told)), seen, NOW)
+    return state.troubles(state.services(SKETCH, found, NOW), found, state.alerts(list(told)), seen, NOW)
 
 
 def without(kind, *names):
@@ -213,7 +219,7 @@ def test_tier_that_fails_open_is_said_without_data_of_containers():
 
 def test_requests_that_wait_or_are_refused_are_told_with_their_tier():
     changed = {"queue": [({"load_balancer": "fe-lb"}, 7)], "refused": [({"load_balancer": "fe-lb"}, 2.5)], **OPEN}
-    found = {item["service"]: item for item in state.services(stack(**changed), NOW)}
+    found = {item["service"]: item for item in state.services(SKETCH, stack(**changed), NOW)}
     for tier, queue, refused in (("fe", 7, 2.5), ("fe-lb", 7, 2.5), ("be", None, None)):
         assert (found[tier]["queue"], found[tier]["refused"]) == (queue, refused)
     assert [name for name, item in found.items() if item["fails_open"]] == ["fe"]
@@ -234,9 +240,9 @@ def test_nothing_is_well_that_is_not_known(kind):
     assert wrong(**{kind: []}, seen=1500.0 if kind == "state" else NOW) != []
 
 
-@pytest.mark.parametrize("job", state.JOBS)
+@pytest.mark.parametrize("job", JOBS)
 def test_target_that_does_not_answer_or_is_not_asked_is_no_data(job):
-    others = [({"job": other}, 1) for other in state.JOBS if other != job]
+    others = [({"job": other}, 1) for other in JOBS if other != job]
     for targets in (others, [*others, ({"job": job}, 0)]):
         pending = alert("ScrapeMissing", "warning", fires=False, since=1980, job=job)
         assert [(item["text"], item["since"]) for item in wrong(pending, targets=targets)] == [
@@ -396,7 +402,7 @@ def console(metrics=None, alerts=(), ranges=None, exporter=None):
         return httpx.Response(status, json=content)
 
     prometheus = Prometheus("http://prometheus", httpx.MockTransport(answer))
-    return app.create(prometheus, Exporter("http://127.0.0.1:1", httpx.MockTransport(tell)), "web"), asked
+    return app.create(prometheus, Exporter("http://127.0.0.1:1", httpx.MockTransport(tell)), "web", TIERS), asked
 
 
 def test_page_is_told_every_container_in_its_place():
@@ -421,29 +427,32 @@ def test_page_is_told_every_container_in_its_place():
 
 
 def test_charts_are_lines_with_the_names_and_colours_of_their_tiers():
-    failed = next(line for line in app.CHARTS["requests"]["lines"] if line[1] == "failed")
-    ranges = {failed[3]: [({"load_balancer": "fe-lb"}, 2), ({"load_balancer": "be-lb"}, 1)]}
+    ranges = {"load_balancer:errors:rate": [({"load_balancer": "fe-lb"}, 2), ({"load_balancer": "be-lb"}, 1)]}
     answer = ask(console(ranges=ranges)[0], "/api/past?last=3600").json()
     charts = {chart["name"]: chart for chart in answer["charts"]}
     assert charts.keys() == app.CHARTS.keys()
     assert charts["requests"]["lines"] == [
-        {"name": "fe-lb, failed", "tier": "failed", "dashed": False, "points": [[NOW, 2.0]]},
-        {"name": "be-lb, failed", "tier": "failed", "dashed": True, "points": [[NOW, 1.0]]},
+        {"name": "fe-lb, failed", "colour": "bad", "dashed": False, "points": [[NOW, 2.0]]},
+        {"name": "be-lb, failed", "colour": "bad", "dashed": True, "points": [[NOW, 1.0]]},
     ]
-    # Red is for failures alone, and each tier has one colour in light and in dark.
+    ranges = {"service:replicas:serving": [({"service": name}, 2) for name in ("fe", "be", "more")]}
+    answer = ask(console(ranges=ranges)[0], "/api/past?last=3600").json()
+    (lines,) = (chart["lines"] for chart in answer["charts"] if chart["name"] == "replicas")
+    assert [line["colour"] for line in lines] == ["tier-1", "tier-3", "monitoring"]
+    # Red is for failures alone, and each service has one colour in light and in dark.
     style = (PROJECT / "files/images/monitoring/console/static/console.css").read_text()
     colours = re.findall(r"--([\w-]+): (#[0-9a-f]+);", style)
-    assert {name for name, _ in colours} >= {*state.SERVICES, "monitoring", "bad"}
-    values = [value for name, value in colours if name in (*state.SERVICES, "monitoring", "bad")]
+    shown = {*(facts["colour"] for facts in SKETCH.values()), "monitoring", "bad"}
+    assert {name for name, _ in colours} >= shown
+    values = [value for name, value in colours if name in shown]
     assert len(set(values)) == len(values) == 2 * 7
-    tiers = {line[1] for chart in app.CHARTS.values() for line in chart["lines"]}
-    assert tiers <= {"{service}", "{load_balancer}", "monitoring", "db", "failed"}
-    assert {line[1] for line in app.CHARTS["requests"]["lines"] if "errors" in line[3]} == {"failed"}
+    assert {line[2] for line in app.LINES} <= {"{service}", "{load_balancer}", "monitoring", "db", "failed"}
+    assert {line[2] for line in app.LINES if "errors" in line[4]} == {"failed"}
 
 
 def test_memory_is_told_in_mib():
     assert app.CHARTS["memory"]["unit"] == " MiB"
-    assert all(line[3].endswith("/ 2^20") for line in app.CHARTS["memory"]["lines"])
+    assert all(line[4].endswith("/ 2^20") for line in app.LINES if line[0] == "memory")
     script = (PROJECT / "files/images/monitoring/console/static/console.js").read_text()
     assert not re.search(r"GiB|\bMB\b|\bGB\b", script)
 
@@ -516,7 +525,7 @@ def test_page_is_told_when_prometheus_is_away_and_since_when(path):
         return httpx.Response(200, json={"status": "success", "data": data})
 
     exporter = Exporter("http://127.0.0.1:1", httpx.MockTransport(lambda _: httpx.Response(200, json={"events": []})))
-    served = app.create(Prometheus("http://prometheus", httpx.MockTransport(answer)), exporter, "web")
+    served = app.create(Prometheus("http://prometheus", httpx.MockTransport(answer)), exporter, "web", TIERS)
     begin = time.time()
     assert ask(served, "/api/state").status_code == 200
     away = True
@@ -592,5 +601,5 @@ def test_every_expression_of_the_page_is_asked():
     assert json.loads(ask(served, "/api/state").text)["services"]
     ask(served, "/api/past")
     metrics = f'{{__name__=~"{"|".join(state.NOW.values())}"}}'
-    lines = {line[3] for chart in app.CHARTS.values() for line in chart["lines"]}
+    lines = {line[4] for line in app.LINES}
     assert set(asked) == {metrics, state.LAST_SEEN, *history.QUERIES.values(), *lines}

@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 import time
+from argparse import Namespace
 from contextlib import contextmanager
 
 import pymysql
@@ -15,7 +16,6 @@ import stack_rotate
 from recovery import backup, restore
 from recovery.containers import Engine, Settings
 from recovery.repository import Repository
-from recovery.restore import Wish
 from stack import run, wait_until
 from wiring import load, render
 
@@ -252,7 +252,7 @@ def test_no_acknowledged_row_is_lost_by_a_backup_a_rotation_an_upgrade_or_a_rest
     kept = rows(database)
     for writers in (during_backup, during_rotation, during_upgrade):
         assert kept.issuperset(writers.acknowledged)
-    wish = Wish("latest", "", NAME, NAME, "app")
+    wish = Namespace(backup="latest", until="", confirm=NAME, origin=NAME, database="app")
     with Writers(database) as during_restore:
         restore.Restore(engine, wish, print).run()
         assert len(during_restore.acknowledged) > WRITES
@@ -260,7 +260,8 @@ def test_no_acknowledged_row_is_lost_by_a_backup_a_rotation_an_upgrade_or_a_rest
         database.ready()
     result = rows(database)
     (safety,) = Repository(engine).snapshots("safety")
-    restore.Restore(engine, Wish(safety.id, "", NAME, NAME, "app"), print).run()
+    wish.backup = safety.id
+    restore.Restore(engine, wish, print).run()
     run("docker", "start", NAME)
     database.ready()
     copy = rows(database)

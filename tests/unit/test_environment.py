@@ -11,7 +11,8 @@ import yaml
 from wiring import PROJECT, load, render
 
 # One that only describes an action plugin has nothing to clean.
-MODULES = sorted(path for path in PROJECT.glob("library/*.py") if "AnsibleModule(" in path.read_text())
+MODULES = sorted(path for path in PROJECT.glob("library/*.py") if "def main()" in path.read_text())
+BEGINNING = PROJECT / "module_utils/stack_module.py"
 PROGRAMS = [PROJECT / "roles/watchdog/files/watchdog.py", PROJECT / "roles/backup/files/recovery/__main__.py"]
 PYTHON = sorted(
     path for folder in ("library", "module_utils", "plugins", "roles") for path in (PROJECT / folder).rglob("*.py")
@@ -39,8 +40,13 @@ def main_of(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_module_cleans_its_environment_before_anything_else(path):
-    statements = main_of(path).body
-    assert ast.unparse(statements[1]) == "clean_environment()"
+    assert ast.unparse(main_of(path).body[-1]).startswith("with running_module(options")
+    assert "AnsibleModule(" not in path.read_text()
+
+
+def test_modules_begin_with_a_clean_environment():
+    functions = {node.name: node for node in ast.parse(BEGINNING.read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert ast.unparse(functions["running_module"].body[1]) == "clean_environment()"
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.parent.name)

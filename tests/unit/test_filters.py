@@ -5,11 +5,11 @@ import json
 import certificates_filters
 import compose_filters
 import database_filters
-import files_filters
 import images_filters
 import networks_filters
-import nodes_filters
 import pytest
+import swarm_filters
+import values_filters
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -281,7 +281,7 @@ def test_umask_is_set_before_what_the_image_starts():
 
 def test_program_is_written_as_it_stands_in_the_checkout(tmp_path):
     (tmp_path / "one.py").write_text("print('{{ é }}')\n\n", encoding="utf-8")
-    found = files_filters.program_files(["one"], str(tmp_path), "backup/recovery")
+    found = values_filters.program_files(["one"], str(tmp_path), "backup/recovery")
     assert found == [{"path": "backup/recovery/one.py", "content": "print('{{ é }}')\n\n"}]
 
 
@@ -312,19 +312,19 @@ NODES = [node("1", "a", ["db"]), node("2", "b", ["edge"]), node("3", labels=["ed
 
 
 def test_nodes_are_known_by_the_names_of_the_inventory():
-    assert nodes_filters.nodes_by_host(NODES) == dict(zip(["a", "b", "3", "4"], NODES, strict=True))
+    assert swarm_filters.nodes_by_host(NODES) == dict(zip(["a", "b", "3", "4"], NODES, strict=True))
 
 
 def test_holders_of_labels_are_found():
-    holders = nodes_filters.label_holders(nodes_filters.nodes_by_host(NODES))
+    holders = swarm_filters.label_holders(swarm_filters.nodes_by_host(NODES))
     assert holders == {"webstack.host": ["a", "b"], "db": ["a"], "edge": ["b", "3"]}
-    assert nodes_filters.nodes_labelled(holders, ["edge", "other", "db"]) == [["b", "edge"], ["3", "edge"], ["a", "db"]]
+    assert swarm_filters.nodes_labelled(holders, ["edge", "other", "db"]) == [["b", "edge"], ["3", "edge"], ["a", "db"]]
 
 
 def test_labels_are_given_and_taken():
-    nodes = nodes_filters.nodes_by_host(NODES)
-    wrong = nodes_filters.labels_wrong(
-        {"db": ["a"], "edge": ["a", "b"], "new": ["b"]}, nodes_filters.label_holders(nodes), nodes
+    nodes = swarm_filters.nodes_by_host(NODES)
+    wrong = swarm_filters.labels_wrong(
+        {"db": ["a"], "edge": ["a", "b"], "new": ["b"]}, swarm_filters.label_holders(nodes), nodes
     )
     assert [(item["label"], item["host"], item["node"], item["present"]) for item in wrong] == [
         ("edge", "a", "1", True),
@@ -346,12 +346,12 @@ def test_labels_are_given_and_taken():
     ],
 )
 def test_swarm_is_there_even_without_its_quorum(asked, formed):
-    assert nodes_filters.swarm_formed(asked) is formed
+    assert swarm_filters.swarm_formed(asked) is formed
 
 
 def test_controllers_are_those_whose_engine_says_so():
     answers = ['{"ControlAvailable": true}', '{"ControlAvailable": false}', "", "{}"]
-    assert nodes_filters.swarm_controllers(["a", "b", "c", "d"], answers) == ["a"]
+    assert swarm_filters.swarm_controllers(["a", "b", "c", "d"], answers) == ["a"]
 
 
 def test_networks_of_a_swarm_are_refused_where_they_differ():
@@ -361,10 +361,10 @@ def test_networks_of_a_swarm_are_refused_where_they_differ():
 
     found = [network("edge", "", internal=False), network("data", "10.9.5.0/24", {"encrypted": ""})]
     wanted = {"edge": {"internal": False}, "data": {"internal": True}}
-    assert nodes_filters.network_ranges(found, "web") == {"data": "10.9.5.0/24"}
+    assert swarm_filters.network_ranges(found, "web") == {"data": "10.9.5.0/24"}
 
     def refused(definitions, subnets, encrypted):
-        return nodes_filters.networks_refused(found, "web", definitions, subnets, encrypted)
+        return swarm_filters.networks_refused(found, "web", definitions, subnets, encrypted)
 
     assert refused(wanted, {"data": "10.9.5.0/24", "edge": "10.9.6.0/24"}, True) == [
         "swarm_encrypted: edge is not encrypted"

@@ -112,9 +112,9 @@ def test_folder_of_others_is_refused_and_left_as_it_is(tmp_path, fill, link):
         given.symlink_to(root)
     before = contents(root)
     assert stack_folder.folder_problem(given, "web").startswith("stack_dir: ")
-    with pytest.raises(config_tree.TreeError, match="stack_dir"):
+    with pytest.raises(config_tree.RefusalError, match="stack_dir"):
         converge(given, [{"path": "docker-compose.yml", "content": "x"}])
-    with pytest.raises(stack_removal.RemovalError, match="stack_dir"):
+    with pytest.raises(stack_removal.RefusalError, match="stack_dir"):
         stack_removal.check("web", given)
     assert contents(root) == before
 
@@ -192,7 +192,7 @@ def test_file_of_the_record_behind_a_link_is_somebody_elses(tmp_path):
 def test_run_that_breaks_off_leaves_a_folder_that_the_next_one_knows(tmp_path):
     root = tmp_path / "tree"
     failing = {"name": "It", "paths": ["a"], "argv": ["false"]}
-    with pytest.raises(config_tree.TreeError, match="not valid"):
+    with pytest.raises(config_tree.RefusalError, match="not valid"):
         converge(root, [{"path": "a", "content": "x"}], checks=[failing])
     (root / ".staged-of-a-killed-run").mkdir()
     assert stack_folder.folder_problem(root, "web") == ""
@@ -337,7 +337,7 @@ def named(name, project="", namespace=""):
 
 def test_project_of_the_same_name_from_another_folder_is_left_alone(tmp_path, engine):
     asked = engine({"ps": [0, container("web-fe-1", "/home/somebody/web")]})
-    with pytest.raises(stack_removal.RemovalError, match="was started from /home/somebody/web"):
+    with pytest.raises(stack_removal.RefusalError, match="was started from /home/somebody/web"):
         stack_removal.remove("web", tmp_path / "tree", True, False)
     assert not any(" rm " in line or "down" in line for line in asked())
 
@@ -384,7 +384,7 @@ def test_nothing_is_removed_in_check_mode(tmp_path, engine):
 @pytest.mark.parametrize("question", ["ps", "network ls", "volume ls", "images"])
 def test_removal_ends_where_the_engine_does_not_answer(tmp_path, engine, question):
     asked = engine({question: [1, "permission denied\n"]})
-    with pytest.raises(stack_removal.RemovalError, match="permission denied"):
+    with pytest.raises(stack_removal.RefusalError, match="permission denied"):
         stack_removal.remove("web", earlier(tmp_path / "tree"), True, False)
     assert not any(" rm" in line for line in asked())
 

@@ -11,6 +11,7 @@ import pytest
 import stack_history
 import stack_release
 import watchdog
+from ansible.module_utils import stack_module
 
 
 def lines(root):
@@ -93,7 +94,7 @@ def test_a_rollout_that_fails_is_told_as_that(tmp_path, monkeypatch):
     parameters = {"path": str(tmp_path), "services": [{"name": "fe"}], "lock_timeout": 1}
     for check in (True, False):
         module = SimpleNamespace(params=parameters, check_mode=check, fail_json=end, exit_json=end)
-        monkeypatch.setattr(compose_rollout, "AnsibleModule", lambda module=module, **_: module)
+        monkeypatch.setattr(stack_module, "AnsibleModule", lambda module=module, **_: module)
         monkeypatch.setattr(compose_rollout, "converge", fail)
         with pytest.raises(SystemExit):
             compose_rollout.main()
@@ -123,7 +124,7 @@ def test_what_the_watchdog_does_is_told(tmp_path):
     (tmp_path / "watchdog").mkdir()
     settings = {"project": "web", "restarts": 3, "window": 600, "services": []}
     watcher = watchdog.Watchdog(tmp_path / "watchdog", settings)
-    watcher.tell("fe", {"Name": "/web-fe-1", "Id": "f" * 64}, "restarted", "it did not answer (L7TOUT)", 1.0)
+    watcher.tell("fe", {"Name": "/web-fe-1", "Id": "f" * 64}, "restarted", "it did not answer (L7TOUT)", seconds=1.0)
     [event] = lines(tmp_path)
     assert (event["kind"], event["service"], event["id"]) == ("watchdog", "fe", "f" * 64)
     assert event["text"] == "web-fe-1 was restarted by the watchdog: it did not answer (L7TOUT)"

@@ -11,7 +11,6 @@ import stack_service
 from recovery import backup, fence, repository, restore
 from recovery.containers import Engine, RecoveryError, Settings
 from recovery.repository import Repository, Snapshot, read_snapshots
-from recovery.restore import Wish
 from recovery.server import name, numbers
 from stack_mysql import quote
 from wiring import load, render
@@ -39,7 +38,7 @@ class Shelf:
 
 
 def wish(**given):
-    return Wish(**{"backup": "latest", "until": "", "confirm": "", "origin": "web", "database": "app", **given})
+    return SimpleNamespace(**{"backup": "latest", "until": "", "confirm": "", "origin": "web", "database": "app", **given})
 
 
 def test_snapshots_of_others_are_not_seen():
@@ -264,8 +263,7 @@ def test_backups_of_another_stack_are_chosen_where_restore_from_names_it(monkeyp
 @pytest.mark.parametrize(("given", "origin"), [({}, ""), ({"restore_from": "shop"}, "shop")])
 def test_restore_from_reaches_the_command(given, origin):
     (play,) = (play for play in load("playbooks/restore.yml") if play["name"] == "Restore the database")
-    (entry,) = (entry for entry in play["tasks"] if entry["name"] == "Bring the backup back")
-    command = render(entry["vars"]["_backup_command"], "backup", **given)
+    command = render(play["vars"]["_backup_command"], "backup", **given)
     assert command[0] == "restore"
     assert command[-1] == f"--origin={origin}"
 

@@ -24,6 +24,7 @@ import stack_written
 from ansible import context
 from ansible._internal._datatag._tags import Origin
 from ansible.inventory.manager import InventoryManager
+from ansible.module_utils import stack_module
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.utils.yaml import from_yaml as from_text
 from ansible.plugins.loader import init_plugin_loader
@@ -455,7 +456,7 @@ def look(monkeypatch, tmp_path):
             defaults = {name: option.get("default") for name, option in argument_spec.items()}
             return SimpleNamespace(params={**defaults, **given}, exit_json=lambda **result: results.append(result))
 
-        monkeypatch.setattr(stack_preflight, "AnsibleModule", module)
+        monkeypatch.setattr(stack_module, "AnsibleModule", module)
         stack_preflight.main()
         # A machine on which nothing lacks.
         return {**results[0], "memory": 2**36, "scheduler": "systemd"}
@@ -537,7 +538,7 @@ def test_user_whom_the_engine_refuses_is_told_what_to_do(said, tmp_path, monkeyp
     assert told[0].startswith(words)
     with pytest.raises(OSError, match=re.escape(words)):
         stack_status.run("docker", "ps")
-    with pytest.raises(stack_removal.RemovalError, match=re.escape(words)):
+    with pytest.raises(stack_removal.RefusalError, match=re.escape(words)):
         stack_removal.docker("ps")
 
 

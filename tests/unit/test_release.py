@@ -121,7 +121,7 @@ def test_the_release_before_comes_back_and_then_the_one_before_that(stack):
     assert (stack.back(), stack.file.read_text()) == (2, texts[1])
     assert stack.numbers() == [1, 2]
     assert (stack.back(), stack.file.read_text()) == (1, texts[0])
-    with pytest.raises(stack_release.ReleaseError, match="There is no earlier release"):
+    with pytest.raises(stack_release.RefusalError, match="There is no earlier release"):
         stack.back()
 
 
@@ -151,7 +151,7 @@ def test_in_check_mode_nothing_is_written(stack):
 
 def test_release_that_is_not_kept_is_refused_with_those_that_are(stack):
     texts = [stack.deploy(image) for image in ("one", "two", "three")]
-    with pytest.raises(stack_release.ReleaseError, match="there is no release 7; earlier ones are: 1, 2"):
+    with pytest.raises(stack_release.RefusalError, match="there is no release 7; earlier ones are: 1, 2"):
         stack.back(7)
     assert stack.file.read_text() == texts[-1]
 
@@ -164,7 +164,7 @@ def test_release_whose_image_is_gone_is_refused_and_one_whose_name_means_another
     stack.file.write_text(texts[1])
     stack.deploy("two")
     del stack.images["sha256:one"]
-    with pytest.raises(stack_release.ReleaseError, match="The image one of release 1 is no longer on the host"):
+    with pytest.raises(stack_release.RefusalError, match="The image one of release 1 is no longer on the host"):
         stack.back()
 
 
@@ -172,7 +172,7 @@ def test_release_of_another_port_is_refused(stack):
     stack.deploy("one")
     stack.tiers["fe"][0]["port"] = 9000
     stack.deploy("two")
-    with pytest.raises(stack_release.ReleaseError, match="fe_port: release 1 had 8000 and the load balancer is set to 9000"):
+    with pytest.raises(stack_release.RefusalError, match="fe_port: release 1 had 8000 and the load balancer is set to 9000"):
         stack.back()
 
 
@@ -194,7 +194,7 @@ def test_release_of_another_mode_is_refused(stack, before, now, refused):
     if not refused:
         assert stack.back() == 1
         return
-    with pytest.raises(stack_release.ReleaseError, match=f"app_mode: release 1 was for {before} and the stack is for {now}"):
+    with pytest.raises(stack_release.RefusalError, match=f"app_mode: release 1 was for {before} and the stack is for {now}"):
         stack.back()
     assert stack.file.read_text() == text
 

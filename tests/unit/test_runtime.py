@@ -58,7 +58,7 @@ def test_deep_sockets_can_be_asked(tmp_path, monkeypatch):
 def test_balancer_that_is_away_is_named(tmp_path):
     balancer = {"name": "fe-lb", "socket": "master.sock", "version": "1", "backend": "fe", "servers": 2}
     values = {"path": str(tmp_path), "timeout": 0, "action": "wait", "load_balancers": [balancer]}
-    with pytest.raises(haproxy_converge.ConvergeError, match=r"fe-lb does not answer on master\.sock"):
+    with pytest.raises(haproxy_converge.RefusalError, match=r"fe-lb does not answer on master\.sock"):
         haproxy_converge.converge(values, check_mode=False)
 
 
@@ -83,7 +83,7 @@ def test_waiting_is_patient_with_what_recovers(monkeypatch):
     states = iter(["(unhealthy)", "(unhealthy)", "(healthy)"])
     monkeypatch.setattr(compose_wait, "PAUSE", 0)
     container = {"name": "fe-1", "service": "fe", "state": "running"}
-    monkeypatch.setattr(compose_wait, "read_containers", lambda _: [{**container, "status": f"Up {next(states)}"}])
+    monkeypatch.setattr(compose_wait, "listed", lambda _: [{**container, "status": f"Up {next(states)}"}])
     assert compose_wait.wait("p", 10, 10)[1] == []
 
 
@@ -98,14 +98,14 @@ def test_waiting_ends_at_once_where_no_further_start_mends_the_database(monkeypa
     container = {"name": "x", "service": service, "state": "restarting", "status": status}
     looks = iter([[container], [{**container, "state": "running", "status": "Up (healthy)"}]])
     monkeypatch.setattr(compose_wait, "PAUSE", 0)
-    monkeypatch.setattr(compose_wait, "read_containers", lambda _: next(looks))
+    monkeypatch.setattr(compose_wait, "listed", lambda _: next(looks))
     assert bool(compose_wait.wait("p", 60, 60)[1]) is at_once
 
 
 def test_waiting_gives_up_on_what_does_not(monkeypatch):
     monkeypatch.setattr(compose_wait, "PAUSE", 0)
     container = {"name": "fe-1", "service": "fe", "state": "restarting", "status": "Restarting"}
-    monkeypatch.setattr(compose_wait, "read_containers", lambda _: [container])
+    monkeypatch.setattr(compose_wait, "listed", lambda _: [container])
     assert compose_wait.wait("p", 60, 0) == ([container], [container])
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import stack_summary
-from load_balancers_filters import FilterModule
+from tiers_filters import FilterModule
 
 
 def containers(service, numbers, image="fe:1", digest="a" * 64):

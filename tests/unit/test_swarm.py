@@ -139,7 +139,7 @@ def test_a_file_that_a_swarm_does_not_take_is_named():
 
 
 def test_names_are_no_longer_than_a_swarm_takes():
-    name = stack_swarm.object_name("s" * 40, f"a/{'f' * 60}", "x")
+    name = stack_swarm.object_name("x", "s" * 40, f"a/{'f' * 60}")
     assert len(name) == 64
 
 

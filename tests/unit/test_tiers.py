@@ -16,6 +16,7 @@ import stack_releases
 import stack_settings
 import wiring
 import yaml
+from console import state
 from stack import PROJECT, run
 
 TIERS = [
@@ -141,6 +142,8 @@ SETTINGS = {
 }
 TIER = """
   - name: api
+    title: API
+    missing: The site has no API
     listen: {network: exchange, http: "{{ api_lb_port | int }}"}
     alias: service.api
     image: {image: "{{ api_image }}", source: "{{ api_source }}"}
@@ -261,6 +264,10 @@ def test_third_tier_is_data_and_a_part_of_the_template(rendered):
     for service in ("prometheus", "container-exporter"):
         assert "api-lb-metrics" in stack["services"][service]["networks"]
     assert "api-lb=http://metrics.api-lb:8405" in stack["services"]["container-exporter"]["environment"]["LOAD_BALANCERS"]
+    # The console shows it.
+    shown = json.loads(stack["services"]["console"]["environment"]["TIERS"])
+    assert [tier["title"] for tier in shown] == ["front end", "API", "back end"]
+    assert list(state.sketch(shown)) == ["fe-lb", "fe", "api-lb", "api", "be-lb", "be", "db"]
     watchdog = json.loads((folder / "watchdog/settings.json").read_text())
     assert [item["name"] for item in watchdog["services"]] == ["fe", "api", "be"]
     # A release has its image, and its replicas are changed after those that it asks.
@@ -329,8 +336,6 @@ def test_front_end_and_back_end_have_the_same_settings():
 FOLDERS = ("bin", "files", "group_vars", "library", "module_utils", "playbooks", "plugins", "roles")
 # Literals that name several services for a reason of their own.
 REASONS = {
-    "files/images/monitoring/console/state.py": "what each service is called and shown as, for people",
-    "files/images/monitoring/console/static/console.js": "what each service is shown as, for people",
     "module_utils/stack_compose.py": "hosts have no template: which setting limits which service",
     "module_utils/stack_folder.py": "what versions without a record have written",
     "roles/monitoring/tasks/main.yml": "configurations that the role writes",

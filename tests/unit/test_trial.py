@@ -259,7 +259,7 @@ def test_configuration_that_would_lose_servers_is_refused_before_anything_is_cha
     balancer.passing = passing
     balancer.outdated = ["fe"] if replaced else []
     if words:
-        with pytest.raises(haproxy_converge.ConvergeError, match=words) as refused:
+        with pytest.raises(haproxy_converge.RefusalError, match=words) as refused:
             balancer.do("try")
         assert "\n" not in str(refused.value)
     else:
@@ -296,7 +296,7 @@ def test_configuration_that_loses_servers_goes_back_by_itself(balancer, action, 
     if refuses or loses:
         answered = "both replicas of fe answer it with 404; fe-lb was put back to the previous configuration"
         words = "refused its new" if refuses else answered
-        with pytest.raises(haproxy_converge.ConvergeError, match=words):
+        with pytest.raises(haproxy_converge.RefusalError, match=words):
             balancer.do(action)
         assert balancer.file.read_text() == before
     else:
@@ -311,7 +311,7 @@ def test_container_that_stays_away_ends_the_wait_with_its_own_reason(balancer, m
     monkeypatch.setattr(haproxy_converge, "containers_of", lambda *_: [killed])
     balancer.runs, balancer.loses, balancer.parameters["timeout"] = "bbbb", True, 600
     words = r"0 servers of fe in rotation instead of 2: a container of fe was killed for memory \(fe_limits.memory is 256M"
-    with pytest.raises(haproxy_converge.ConvergeError, match=words):
+    with pytest.raises(haproxy_converge.RefusalError, match=words):
         balancer.do("wait")
 
 

@@ -126,7 +126,7 @@ def test_first_deployment_ends_while_others_start_and_names_what_the_engine_take
     listed = [
         {"service": name, "id": name, "name": f"web-{name}-1", "state": "running", "status": states[name]} for name in states
     ]
-    monkeypatch.setattr(compose_wait, "read_containers", lambda _: listed)
+    monkeypatch.setattr(compose_wait, "listed", lambda _: listed)
     monkeypatch.setattr(compose_wait, "containers_of", lambda *_: [inspected(key="fe")])
     monkeypatch.setattr(compose_wait, "PAUSE", 0)
     monkeypatch.setattr(stack_trouble, "PAUSE", 0)

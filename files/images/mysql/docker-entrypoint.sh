@@ -16,27 +16,15 @@ mysql_error() { mysql_log ERROR "$*" >&2; exit 1; }
 
 # Set variable $1 from itself, from the file that ${1}_FILE names, or to the default $2.
 load_variable() {
-    local name=$1 file_name="${1}_FILE" default=${2:-}
-    if [ -n "${!name:-}" ] && [ -n "${!file_name:-}" ]; then
-        mysql_error "$name and $file_name are both set: set one of them"
-    fi
-    local value=$default
-    if [ -n "${!name:-}" ]; then
-        value=${!name}
-    elif [ -n "${!file_name:-}" ]; then
+    local name=$1 file_name="${1}_FILE"
+    local value=${!name:-${2:-}}
+    if [ -n "${!file_name:-}" ]; then
+        [ -z "${!name:-}" ] || mysql_error "$name and $file_name are both set: set one of them"
         [ -r "${!file_name}" ] || mysql_error "$file_name names ${!file_name}, which cannot be read by user $(id -u)"
         value=$(<"${!file_name}")
     fi
     export "$name=$value"
     unset "$file_name"
-}
-
-load_environment() {
-    local name
-    for name in MYSQL_DATABASE MYSQL_USER MYSQL_PASSWORD MYSQL_ROOT_PASSWORD; do
-        load_variable "$name"
-    done
-    load_variable MYSQL_ROOT_HOST '%'
 }
 
 # The value that the server would use for option $1, with the given command line.
@@ -86,12 +74,6 @@ check_credentials() {
     fi
 }
 
-# The release that last wrote the data directory, from the server's own history file.
-data_version() {
-    sed -n 's/.*"version": *"\([0-9.]*\).*/\1/p' \
-        "$DATADIR/mysql_upgrade_history" 2>/dev/null | tail -n 1
-}
-
 # Refuse a directory that this server must not touch.
 check_data_directory() {
     if [ -e "$DATADIR/$MARKER" ]; then
@@ -108,7 +90,8 @@ check_data_directory() {
         mysql_error "$DATADIR is not empty and holds no MySQL 8 or later data: mount another volume"
     fi
     local written own
-    written=$(data_version)
+    # The release that last wrote the data directory, from the server's own history file.
+    written=$(sed -n 's/.*"version": *"\([0-9.]*\).*/\1/p' "$DATADIR/mysql_upgrade_history" 2>/dev/null | tail -n 1) || true
     own=$(mysqld --version | sed -n 's/.*Ver \([0-9.]*\).*/\1/p')
     if [ -n "$written" ] && [ "$(printf '%s\n%s\n' "$written" "$own" | sort -V | tail -n 1)" != "$own" ]; then
         mysql_error "$DATADIR was written by MySQL $written, newer than this server's $own:" \
@@ -225,7 +208,7 @@ main() {
     if [ "$1" != mysqld ]; then
         exec "$@"
     fi
-    local argument
+    local argument name
     for argument; do
         case "$argument" in
             -'?' | --help | --print-defaults | -V | --version) exec "$@" ;;
@@ -241,7 +224,10 @@ main() {
         find "$DATADIR" /var/run/mysqld \! -user mysql -exec chown mysql:mysql '{}' +
         exec setpriv --reuid=mysql --regid=mysql --init-groups "$BASH_SOURCE" "$@"
     fi
-    load_environment
+    for name in MYSQL_DATABASE MYSQL_USER MYSQL_PASSWORD MYSQL_ROOT_PASSWORD; do
+        load_variable "$name"
+    done
+    load_variable MYSQL_ROOT_HOST '%'
     if [ -z "$(ls -A "$DATADIR" 2>/dev/null)" ]; then
         initialize "$@"
     else
@@ -252,7 +238,4 @@ main() {
     exec "$@"
 }
 
-# Sourced, this file only defines its functions.
-if [ "${#FUNCNAME[@]}" = 0 ]; then
-    main "$@"
-fi
+main "$@"

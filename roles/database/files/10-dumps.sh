@@ -1,6 +1,6 @@
-# Sourced by the image's entry point, once, while the data volume is empty.
+# Sourced by the image's entry point, once, while the data volume is empty; start.sh defines secret.
 
-# Stands in the volume until the last script is through, and then holds why the dumps could not be loaded.
+# Stands in the volume until this script is through, and then holds why the dumps could not be loaded.
 STACK_MARKER=/var/lib/mysql/.dumps-incomplete
 
 # SQL as root, in UTF-8, with rows as large as the server can take; the client obeys no commands of its own in a dump.
@@ -8,20 +8,12 @@ stack_sql() {
     docker_process_sql --default-character-set=utf8mb4 --max-allowed-packet=1G --binary-mode "$@"
 }
 
-# A secret as a string of SQL.
-stack_secret() {
-    local value
-    value=$(<"/run/secrets/$1")
-    value=${value//\\/\\\\}
-    printf "'%s'" "${value//\'/\'\'}"
-}
-
 stack_load_dumps() {
     local dump file errors name=$DATABASE_NAME user=$DATABASE_USER
     {
         printf 'SET GLOBAL max_allowed_packet = 1073741824;\n'
-        # Definers in dumps are this account, which nobody can use before the last script.
-        printf "CREATE USER '%s'@'%%' IDENTIFIED BY %s ACCOUNT LOCK;\n" "$user" "$(stack_secret database_password)"
+        # Definers in dumps are this account, which nobody can use before the end of this script.
+        printf "CREATE USER '%s'@'%%' IDENTIFIED BY %s ACCOUNT LOCK;\n" "$user" "$(secret database_password)"
         # _ is a wildcard in the schema name of a grant.
         printf "GRANT ALL ON \`%s\`.* TO '%s'@'%%';\n" "${name//_/\\_}" "$user"
         printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$name"
@@ -50,3 +42,10 @@ stack_load_dumps() {
 
 : >"$STACK_MARKER"
 stack_load_dumps
+# While this account is locked, the health check is red and the application outside.
+{
+    printf "ALTER USER '%s'@'%%' ACCOUNT UNLOCK;\n" "$DATABASE_USER"
+    # That of the exporter, which later starts keep as it is (start.sh).
+    cat /tmp/accounts.sql
+} | stack_sql --database=mysql
+rm "$STACK_MARKER"

@@ -17,13 +17,14 @@ if [ -e /var/lib/mysql/.initialization-incomplete ] || [ -e /var/lib/mysql/.dump
 fi
 umask 077
 
-# A secret as a string of SQL.
+# A secret as a string of SQL; 10-dumps.sh needs it, too.
 secret() {
     local value
     value=$(<"/run/secrets/$1")
     value=${value//\\/\\\\}
     printf "'%s'" "${value//\'/\'\'}"
 }
+export -f secret
 
 {
     echo "SET SESSION sql_log_bin = 0;"

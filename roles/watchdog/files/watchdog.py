@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from stack_environment import clean_environment
 from stack_haproxy import STOPPED, ask, by_address, read_answers, read_checks, read_servers
@@ -40,21 +41,31 @@ HANGING = ("L4TOUT", "L6TOUT", "L7TOUT")
 BROKEN = ("L4CON", "L6RSP", "L7RSP")
 
 
+@dataclass
+class Outage:
+    """A replica that fails its checks."""
+
+    since: float
+    # What the engine said of it when it was first found to hang, and how often its threads had run by then.
+    container: dict = field(default_factory=dict)
+    runs: int = 0
+    # What it has answered all the same, because too few others are in (lb_panic_share); None: nobody has looked yet.
+    answers: int | None = None
+
+
 class Watchdog:
     """Watches the replicated services of one stack."""
 
     def __init__(self, folder: Path, settings: dict) -> None:
         """Read settings: ``project``, ``restarts`` in ``window`` seconds, and ``services`` with name and socket."""
-        self.folder, self.root, self.settings = folder, folder.parent, settings
+        self.root, self.settings = folder.parent, settings
         self.served: dict[str, set[str]] = {service["name"]: set() for service in settings["services"]}
-        self.since: dict[tuple[str, str], float] = {}
-        # What the engine said of a replica when it was first found to be out, and how often its threads had run by then.
-        self.marks: dict[tuple[str, str], tuple[dict, int]] = {}
-        # What a replica that is out has answered all the same, because too few others are in (lb_panic_share).
-        self.answers: dict[tuple[str, str], int] = {}
+        # By service and address.
+        self.out: dict[str, dict[str, Outage]] = {name: {} for name in self.served}
         # Not forgotten when this program itself starts anew.
         self.restarted: dict[str, list[float]] = {}
-        for event in self.events():
+        self.events = folder / "events.jsonl"
+        for event in read(self.events):
             if event["what"] == "restarted":
                 self.restarted.setdefault(event["id"], []).append(event["time"])
         self.settling: dict[str, tuple[float, set[str]]] = {}
@@ -63,16 +74,14 @@ class Watchdog:
     def look(self) -> None:
         """Look at every service once; not while a run changes containers, and after it begin anew."""
         if pauses(self.root):
-            self.since, self.marks, self.settling = {}, {}, {}
+            self.out, self.settling = {name: {} for name in self.out}, {}
             # A new container may have got the address of one that has served.
             self.served = {name: set() for name in self.served}
             return
         for service in self.settings["services"]:
-            try:
+            # A load balancer that is away or reloading says nothing about its servers.
+            with suppress(OSError):
                 self.look_at(service["name"], self.root / service["socket"])
-            except OSError:
-                # A load balancer that is away or reloading says nothing about its servers.
-                continue
 
     def look_at(self, name: str, socket: Path) -> None:
         """Restart at most one replica of a service.
@@ -86,15 +95,7 @@ class Watchdog:
         up = {server.address for server in servers if server.up}
         self.served[name] = (self.served[name] | up) & {server.address for server in servers}
         down = [server for server in servers if server.operation == STOPPED and not server.draining]
-        self.since = {
-            key: value
-            for key, value in self.since.items()
-            if key[0] != name or key[1] in {server.address for server in down}
-        }
-        for server in down:
-            self.since.setdefault((name, server.address), now)
-        self.marks = {key: value for key, value in self.marks.items() if key in self.since}
-        self.answers = {key: value for key, value in self.answers.items() if key in self.since}
+        self.out[name] = {server.address: self.out[name].get(server.address) or Outage(now) for server in down}
         # The last one that was restarted serves again, or has had its time.
         begun, fresh = self.settling.get(name, (0.0, set()))
         if up & fresh or now - begun > SETTLE:
@@ -104,26 +105,26 @@ class Watchdog:
         statistics = ask(socket, "@1 show stat", timeout=2)
         checks, answers = read_checks(statistics, name), read_answers(statistics)
         for server in down:
-            check = checks.get(server.name, "")
+            outage, check = self.out[name][server.address], checks.get(server.name, "")
             answered = answers.get(server.address, 0)
-            if answered > self.answers.setdefault((name, server.address), answered):
+            if outage.answers is None:
+                outage.answers = answered
+            if answered > outage.answers:
                 # Who answers is slow, not hanging: begin anew.
-                self.answers[name, server.address] = answered
-                self.since[name, server.address] = now
-                self.marks.pop((name, server.address), None)
-            waited = now - self.since[name, server.address]
+                outage = self.out[name][server.address] = Outage(now, answers=answered)
             limit = CERTAIN if check in HANGING and up else PATIENCE
-            if check in HANGING and (name, server.address) not in self.marks:
-                found = self.find(name, server.address)
-                if found:
-                    self.marks[name, server.address] = (found, runs(found["State"]["Pid"]))
+            if check in HANGING and not outage.container:
+                outage.container = self.find(name, server.address)
+                outage.runs = runs(outage.container["State"]["Pid"]) if outage.container else 0
+            waited = now - outage.since
             if check in HANGING + BROKEN and waited > limit and self.restart(name, server.address, check, waited):
                 return
 
     def restart(self, name: str, address: str, check: str, waited: float) -> bool:
         """Restart the replica with an address, out for ``waited`` seconds, if that may be; tell whether it was."""
+        outage = self.out[name][address]
+        container = outage.container
         # While it is certain no time is lost with asking again.
-        container, before = self.marks.get((name, address), ({}, 0))
         if not container or waited > PATIENCE:
             container = self.find(name, address)
         if not container:
@@ -137,7 +138,7 @@ class Watchdog:
         # Processes of a paused container seem to wait for the disk.
         if waited < PATIENCE and not container["State"]["Paused"]:
             process = container["State"]["Pid"]
-            if is_busy(process) or runs(process) != before:
+            if is_busy(process) or runs(process) != outage.runs:
                 return False
         window, limit = self.settings["window"], self.settings["restarts"]
         now = time.time()
@@ -163,9 +164,9 @@ class Watchdog:
             return False
         self.restarted[identity] = [*times, now]
         self.served[name].discard(address)
-        self.since.pop((name, address), None)
+        outage.since = time.monotonic()
         self.settling[name] = (time.monotonic(), {item for found in inspect([identity]) for item in addresses(found)})
-        self.tell(name, container, "restarted", f"it did not answer ({check})", time.monotonic() - begin)
+        self.tell(name, container, "restarted", f"it did not answer ({check})", seconds=round(time.monotonic() - begin, 2))
         return True
 
     def find(self, name: str, address: str) -> dict:
@@ -175,17 +176,10 @@ class Watchdog:
         listed = subprocess.run(["docker", "ps", "--quiet", *filters], capture_output=True, text=True, check=False)
         return next((item for item in inspect(listed.stdout.split()) if address in addresses(item)), {})
 
-    def events(self) -> list[dict]:
-        """Return what has happened so far, as far as it is kept."""
-        return read(self.folder / "events.jsonl")
-
-    def tell(self, service: str, container: dict, what: str, why: str, seconds: float | None = None) -> None:
+    def tell(self, service: str, container: dict, what: str, why: str, **more: float) -> None:
         """Write an event for the status."""
         event = {"time": time.time(), "service": service, "container": container["Name"].lstrip("/"), "id": container["Id"]}
-        event |= {"what": what, "why": why}
-        if seconds is not None:
-            event["seconds"] = round(seconds, 2)
-        append(self.folder / "events.jsonl", event)
+        append(self.events, event | {"what": what, "why": why, **more})
         text = f"{event['container']} was {what} by the watchdog: {why}"
         tell(self.root, "watchdog", text, service=service, id=event["id"])
 
@@ -244,11 +238,7 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     clean_environment(settings["engine"])
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         with held(folder, settings["version"], timeout=5):
             watchdog = Watchdog(folder, settings)

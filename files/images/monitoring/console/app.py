@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,80 +35,46 @@ SHORTEST, LONGEST = 60.0, 3.2e8
 ROWS = 15
 # Seconds for which an answer about requests serves every reader: the edge's log is read for it.
 KEPT = 10
-# Services of the application each have a line, those of monitoring one together.
-OWN = f'service=~"{"|".join(state.SERVICES)}"'
-OTHERS = f'service!~"{"|".join(state.SERVICES)}"'
 # The oldest sample that is kept, seconds of the epoch.
 OLDEST = "min(prometheus_tsdb_lowest_timestamp_seconds)"
-# What a chart shows: unit, how numbers are written (d3-format), and its lines. Each has a name, the tier whose colour it has
-# (failed: that of failures), whether it is dashed (a tier: unless it is that of the edge), and the expression. In all but
-# the last {} stands for a label's value.
-CHARTS: dict[str, dict[str, Any]] = {
-    "requests": {
-        "title": "Requests per second",
-        "unit": "",
-        "format": ",.3~r",
-        "lines": (
-            ("{load_balancer}", "{load_balancer}", False, "load_balancer:requests:rate"),
-            ("{load_balancer}, failed", "failed", "{load_balancer}", "load_balancer:errors:rate"),
-        ),
-    },
-    "latency": {
-        "title": "Response time",
-        "unit": "s",
-        "format": ".3~s",
-        "lines": (
-            ("{load_balancer}, 95 %", "{load_balancer}", False, "load_balancer:latency_seconds:p95"),
-            ("{load_balancer}, half", "{load_balancer}", True, "load_balancer:latency_seconds:p50"),
-        ),
-    },
-    "cpu": {
-        "title": "CPU, of one processor",
-        "unit": " %",
-        "format": ",.3~r",
-        "lines": (
-            ("{service}", "{service}", False, f"100 * sum by (service) (container:cpu_usage:rate{{{OWN}}})"),
-            ("monitoring", "monitoring", False, f"100 * sum(container:cpu_usage:rate{{{OTHERS}}})"),
-        ),
-    },
-    "memory": {
-        "title": "Memory",
-        "unit": " MiB",
-        "format": ",.3~r",
-        "lines": (
-            ("{service}", "{service}", False, f"sum by (service) (container_memory_working_set_bytes{{{OWN}}}) / 2^20"),
-            ("monitoring", "monitoring", False, f"sum(container_memory_working_set_bytes{{{OTHERS}}}) / 2^20"),
-        ),
-    },
-    "replicas": {
-        "title": "Replicas in rotation",
-        "unit": "",
-        "format": ",.3~r",
-        "lines": (("{service}", "{service}", False, "service:replicas:serving"),),
-    },
-    "database": {
-        "title": "Queries per second",
-        "unit": "",
-        "format": ",.3~r",
-        "lines": (("db", "db", False, "database:queries:rate"),),
-    },
+# Charts by name; how numbers are written is a d3-format.
+CHARTS = {
+    "requests": {"title": "Requests per second", "unit": "", "format": ",.3~r"},
+    "latency": {"title": "Response time", "unit": "s", "format": ".3~s"},
+    "cpu": {"title": "CPU, of one processor", "unit": " %", "format": ",.3~r"},
+    "memory": {"title": "Memory", "unit": " MiB", "format": ",.3~r"},
+    "replicas": {"title": "Replicas in rotation", "unit": "", "format": ",.3~r"},
+    "database": {"title": "Queries per second", "unit": "", "format": ",.3~r"},
 }
+# Services of the application each have a line, those of monitoring one together.
+OWN, OTHERS = "and on (service) stack_containers_wanted", "unless on (service) stack_containers_wanted"
+# Lines: the chart, the name, the service whose colour it has (failed: that of failures), whether it is dashed, and the
+# expression. In name and service {} stands for a label's value.
+LINES = (
+    ("requests", "{load_balancer}", "{load_balancer}", False, "load_balancer:requests:rate"),
+    ("requests", "{load_balancer}, failed", "failed", False, "load_balancer:errors:rate"),
+    ("latency", "{load_balancer}, 95 %", "{load_balancer}", False, "load_balancer:latency_seconds:p95"),
+    ("latency", "{load_balancer}, half", "{load_balancer}", True, "load_balancer:latency_seconds:p50"),
+    ("cpu", "{service}", "{service}", False, f"100 * sum by (service) (container:cpu_usage:rate {OWN})"),
+    ("cpu", "monitoring", "monitoring", False, f"100 * sum(container:cpu_usage:rate {OTHERS})"),
+    ("memory", "{service}", "{service}", False, f"sum by (service) (container_memory_working_set_bytes {OWN}) / 2^20"),
+    ("memory", "monitoring", "monitoring", False, f"sum(container_memory_working_set_bytes {OTHERS}) / 2^20"),
+    ("replicas", "{service}", "{service}", False, "service:replicas:serving"),
+    ("database", "db", "db", False, "database:queries:rate"),
+)
 
 
-class Headers(BaseHTTPMiddleware):
-    """Tells browsers to load nothing from elsewhere."""
-
-    async def dispatch(self, request: Request, call_next: Any) -> Response:
-        """Add the headers to an answer."""
-        answer = await call_next(request)
-        policy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; font-src 'self';"
-        # The charts set their styles from their script.
-        answer.headers["Content-Security-Policy"] = f"{policy} style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        answer.headers["Referrer-Policy"] = "no-referrer"
-        if request.url.path.startswith("/api/"):
-            answer.headers["Cache-Control"] = "no-store"
-        return answer
+async def add_headers(request: Request, call_next: Any) -> Response:
+    """Tell a browser with an answer to load nothing from elsewhere."""
+    answer = await call_next(request)
+    policy = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data: blob:; font-src 'self';"
+    # The charts set their styles from their script.
+    answer.headers["Content-Security-Policy"] = f"{policy} style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    answer.headers["Referrer-Policy"] = "no-referrer"
+    if request.url.path.startswith("/api/"):
+        answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 def span(given: Mapping[str, str], now: float) -> tuple[float, float]:
@@ -125,9 +93,10 @@ def span(given: Mapping[str, str], now: float) -> tuple[float, float]:
 class Console:
     """Answers the page."""
 
-    def __init__(self, prometheus: Prometheus, exporter: Exporter, stack: str) -> None:
-        """Ask a Prometheus and an exporter about a stack."""
+    def __init__(self, prometheus: Prometheus, exporter: Exporter, stack: str, tiers: list[dict[str, str]]) -> None:
+        """Ask a Prometheus and an exporter about a stack with ``tiers`` (see ``state.sketch``)."""
         self._prometheus, self._exporter, self._stack = prometheus, exporter, stack
+        self._sketch = state.sketch(tiers)
         # When Prometheus has answered last.
         self._answered: float | None = None
         self._requests: tuple[float, list[dict[str, Any]]] = (0.0, [])
@@ -150,7 +119,7 @@ class Console:
         except PrometheusError as error:
             return JSONResponse({"stack": self._stack, "error": f"{error}.", "since": self._answered}, status_code=503)
         moment = self._answered = time.time()
-        shown, alerts = state.services(now, moment), state.alerts(told)
+        shown, alerts = state.services(self._sketch, now, moment), state.alerts(told)
         return JSONResponse(
             {
                 "stack": self._stack,
@@ -176,27 +145,25 @@ class Console:
         except PrometheusError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
         step = max(5, math.ceil((end - begin) / POINTS))
-        names = {
-            f"{chart}_{place}": (chart, line) for chart, item in CHARTS.items() for place, line in enumerate(item["lines"])
-        }
         try:
             # The points always lie on the same moments, so that nothing moves from one look to the next.
             first, last = begin // step * step, end // step * step
             found, written = await asyncio.gather(
-                self._prometheus.over(
-                    first, last, step, **{key: line[3] for key, (_, line) in names.items()}, **history.QUERIES
-                ),
+                self._prometheus.over(first, last, step, **{line[4]: line[4] for line in LINES}, **history.QUERIES),
                 self._written(),
             )
         except PrometheusError as error:
             return JSONResponse({"error": str(error)}, status_code=503)
-        charts = {name: {**item, "name": name, "lines": []} for name, item in CHARTS.items()}
-        for key, (chart, (name, tier, dashed, _)) in names.items():
-            for series in found[key]:
-                shown = {"name": name.format(**series.labels), "tier": tier.format(**series.labels)}
-                # A failure is red whichever tier it is of; that of the inner balancer is dashed.
-                dash = dashed if isinstance(dashed, bool) else dashed.format(**series.labels) != "fe-lb"
-                charts[chart]["lines"].append({**shown, "dashed": dash, "points": series.points})
+        charts = {name: {**facts, "name": name, "lines": []} for name, facts in CHARTS.items()}
+        colours = {"failed": "bad"} | {name: facts["colour"] for name, facts in self._sketch.items()}
+        edge = next(iter(self._sketch))
+        for chart, name, service, dashed, expression in LINES:
+            for series in found[expression]:
+                line = {"name": name.format(**series.labels), "points": series.points}
+                line["colour"] = colours.get(service.format(**series.labels), "monitoring")
+                # A failure is red whichever tier it is of; that of an inner balancer is dashed.
+                line["dashed"] = dashed or (service == "failed" and series.labels["load_balancer"] != edge)
+                charts[chart]["lines"].append(line)
         happened = history.events(written, found, begin, end, step)
         return JSONResponse(
             {
@@ -225,16 +192,14 @@ class Console:
             return JSONResponse(answers[0], status_code=503)
         rows: dict[str, dict[str, Any]] = {}
         for row in (row for answer in answers for row in answer.get("requests", [])):
-            known = rows.setdefault(row["path"], {**row, "statuses": {}, "requests": 0, "failed": 0, "seconds": 0.0})
+            known = rows.setdefault(row["path"], {**row, "statuses": Counter(), "requests": 0, "failed": 0, "seconds": 0.0})
             for key in ("requests", "failed", "seconds"):
                 known[key] += row[key]
             known["slowest"] = max(known["slowest"], row["slowest"])
-            for status, count in row["statuses"].items():
-                known["statuses"][status] = known["statuses"].get(status, 0) + count
-        worst = sorted(rows.values(), key=lambda row: (-row["failed"], -row["slowest"]))
+            known["statuses"].update(row["statuses"])
         slowest = sorted(rows.values(), key=lambda row: -row["slowest"])
         # Both kinds have room.
-        failing = [row for row in worst if row["failed"]][: ROWS // 2]
+        failing = sorted(filter(itemgetter("failed"), slowest), key=lambda row: -row["failed"])[: ROWS // 2]
         shown = failing + [row for row in slowest if row not in failing][: ROWS - len(failing)]
         return JSONResponse({"requests": shown, "paths": len(rows)})
 
@@ -257,9 +222,9 @@ async def healthy(_: Request) -> Response:
     return Response("well\n", media_type="text/plain")
 
 
-def create(prometheus: Prometheus, exporter: Exporter, stack: str) -> Starlette:
-    """Return the application."""
-    console = Console(prometheus, exporter, stack)
+def create(prometheus: Prometheus, exporter: Exporter, stack: str, tiers: list[dict[str, str]]) -> Starlette:
+    """Return the application; its arguments are those of ``Console``."""
+    console = Console(prometheus, exporter, stack, tiers)
     # Found without being imported, which would take memory for nothing.
     library = Path(find_spec("plotly").submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     return Starlette(
@@ -278,6 +243,6 @@ def create(prometheus: Prometheus, exporter: Exporter, stack: str) -> Starlette:
             # Another site that a browser takes for this address gets nothing.
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
             Middleware(GZipMiddleware),
-            Middleware(Headers),
+            Middleware(BaseHTTPMiddleware, dispatch=add_headers),
         ],
     )

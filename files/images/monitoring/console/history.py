@@ -48,16 +48,12 @@ def ends(found: dict[str, list[Series]], written: list[Event]) -> Iterable[tuple
         labels[series.labels["id"]] = series.labels
     for identity, moments in finished.items():
         name, service = labels[identity]["name"], labels[identity]["service"]
+        watched = [
+            event["time"] for event in written if event["kind"] == "watchdog" and identity.endswith(str(event.get("id")))
+        ]
+        changed = [event["time"] for event in written if event["kind"] != "watchdog" and event.get("service") == service]
         for moment in moments:
-            if any(
-                abs(event["time"] - moment) < OWN
-                and (
-                    event.get("service") == service
-                    if event["kind"] != "watchdog"
-                    else identity.endswith(str(event.get("id")))
-                )
-                for event in written
-            ):
+            if any(abs(told - moment) < OWN for told in watched + changed):
                 continue
             again = min((start for start in starts[identity] if start >= moment), default=None)
             later = min((other for other in moments if other > moment), default=None)
@@ -81,30 +77,21 @@ def together(happened: Iterable[tuple[float, str, str, str]]) -> Iterable[Event]
             known.append([(moment, f"{name} {text}")])
     for (service, text), known in groups.items():
         for group in known:
-            if len(group) > FEW:
-                yield {
-                    "time": group[0][0],
-                    "kind": "container",
-                    "text": f"{service}: {len(group)} times, a container {text}",
-                }
-            else:
-                yield from ({"time": moment, "kind": "container", "text": each} for moment, each in group)
+            one = [(group[0][0], f"{service}: {len(group)} times, a container {text}")]
+            told = one if len(group) > FEW else group
+            yield from ({"time": moment, "kind": "container", "text": each} for moment, each in told)
 
 
 def fired(series: list[Series], end: float, step: float) -> Iterable[Event]:
     """Return the alerts that have fired, by the time from which on they were true."""
     for item in series:
-        labels = item.labels
-        about = about_of(labels)
+        about = about_of(item.labels)
         for begin in sorted({value for _, value in item.points}):
             last = max(moment for moment, value in item.points if value == begin)
-            text = f"Alert {labels['alertname']}{f' of {about}' if about else ''}"
-            over = last < end - 2 * step
-            yield {
-                "time": begin,
-                "kind": "alert",
-                "text": f"{text}, for about {duration(max(step, last - begin))}" if over else text,
-            }
+            text = f"Alert {item.labels['alertname']}{f' of {about}' if about else ''}"
+            if last < end - 2 * step:
+                text += f", for about {duration(max(step, last - begin))}"
+            yield {"time": begin, "kind": "alert", "text": text}
 
 
 def about_of(labels: dict[str, str]) -> str:

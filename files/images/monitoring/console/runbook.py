@@ -30,13 +30,9 @@ PAGE = """<!doctype html>
 
 def inline(text: str) -> str:
     """Return a paragraph's text as HTML: code, and links within the page."""
-    parts = re.split(r"`([^`]+)`", html.escape(text))
-    for place, part in enumerate(parts):
-        if place % 2:
-            parts[place] = f"<code>{part}</code>"
-        else:
-            parts[place] = re.sub(r"\[([^]]+)\]\((#[\w-]+)\)", r'<a href="\2">\1</a>', part)
-    return "".join(parts)
+    found = r"`(?P<code>[^`]+)`|\[(?P<text>[^]`]+)\]\((?P<target>#[\w-]+)\)"
+    shown = {"code": "<code>{code}</code>", "target": '<a href="{target}">{text}</a>'}
+    return re.sub(found, lambda match: shown[match.lastgroup].format(**match.groupdict()), html.escape(text))
 
 
 def page(text: str) -> str:

@@ -43,24 +43,12 @@ NOW = {
     "balancers": "container_exporter_load_balancer_up",
     "targets": "up",
 }
-# Of these there is nothing while all is well.
-QUIET = ("exit", "reason")
 # When a container was seen last, where none is.
 LAST_SEEN = "max(last_over_time(container_last_seen[1d]))"
-# In the order of the sketch, then what watches over it.
-SERVICES = ("fe-lb", "fe", "be-lb", "be", "db")
-BALANCER = {"fe-lb": "fe-lb", "fe": "fe-lb", "be-lb": "be-lb", "be": "be-lb"}
-# Jobs of Prometheus that the page needs.
-JOBS = ("fe-lb", "fe-lb-latency", "be-lb", "be-lb-latency", "mysql", "containers")
-# How people call the replicas of a tier that a load balancer checks, and what it means for visitors if a service is away.
-TIERS = {"fe": "front end", "be": "back end"}
-MEANING = {
-    "fe-lb": "The site is down",
-    "fe": "The site is down",
-    "be-lb": "The site has no back end",
-    "be": "The site has no back end",
-    "db": "The site has no database",
-}
+# What a service shows of its load balancer, by the names of the metrics.
+BALANCED = {"rate": "requests", "errors": "failures", "refused": "refused", "queue": "queue", "p95": "p95"}
+# What a container shows as it is.
+MEASURED = ("restarts", "cpu", "memory", "rate", "errors", "response")
 # How a replica is that serves although it fails its check, because too few of its tier pass.
 FAILS = "fails its check, still receives requests"
 # Seconds from its start in which a container is taken to be starting.
@@ -69,11 +57,28 @@ START = 30.0
 OLD = 60.0
 # The worst first.
 DOWN, NO_DATA, CRITICAL, BROKEN, WARNING = range(5)
+# How bad it is if a container is that, and where the runbook says what to do.
+SECTIONS = {"bad": (BROKEN, "ReplicaOutOfRotation"), "starting": (WARNING, "ContainerUnhealthy")}
 
 
 def by_name(series: Iterable[Series], label: str = "name") -> dict[str, float]:
     """Return the newest values by a label."""
     return {item.labels[label]: item.value for item in series if label in item.labels}
+
+
+def sketch(tiers: list[dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return the services of the sketch by their names, in its order.
+
+    Of each tier ``title`` is what a person calls a replica, and ``missing`` what it means if there is none. Services without
+    a title have no load balancer that checks them.
+    """
+    services: dict[str, dict[str, str]] = {}
+    for tier in tiers:
+        for name, title in ((f"{tier['name']}-lb", ""), (tier["name"], tier["title"])):
+            facts = {"balancer": f"{tier['name']}-lb", "colour": f"tier-{len(services)}"}
+            services[name] = {**facts, "missing": tier["missing"], "title": title}
+    services["db"] = {"balancer": "", "colour": "db", "missing": "The site has no database", "title": ""}
+    return services
 
 
 def trouble(rank: int, text: str, runbook: str, since: float = 0.0, covers: Iterable[str] = ()) -> dict[str, Any]:
@@ -130,43 +135,38 @@ def condition(
     return "well", "gets requests" if rotation else "healthy" if health > 0 else "runs"
 
 
-def container(
-    labels: Labels, now: dict[str, dict[str, float]], reasons: dict[str, str], fails_open: bool, moment: float
-) -> dict[str, Any]:
-    """Return what the page shows of one container, by the labels of its state; ``fails_open``: see ``condition``."""
-    name, state = labels["name"], labels["state"]
-    health, rotation = now["health"].get(name, -1), now["rotation"].get(name)
+def container(labels: Labels, known: dict[str, Any], moment: float, *, balanced: bool, fails_open: bool) -> dict[str, Any]:
+    """Return what the page shows of one container, by the labels of its state and what is known of it at a moment.
+
+    ``known`` has the names of ``NOW``; ``balanced`` and ``fails_open``: see ``condition``.
+    """
+    state = labels["state"]
     level, words = condition(
         state,
-        health,
-        rotation,
-        reasons.get(name, ""),
-        balanced=labels["service"] in TIERS,
+        known.get("health", -1),
+        known.get("rotation"),
+        known.get("reason", ""),
+        balanced=balanced,
         fails_open=fails_open,
-        age=moment - now["started"].get(name, 0.0),
+        age=moment - known.get("started", 0.0),
     )
-    if (code := now["exit"].get(name)) is not None and state in ("exited", "dead"):
-        words = f"{words} with code {code:.0f}"
-    limit, cores = now["cpu_limit"].get(name, 0), now["cpu"].get(name)
-    memory, most = now["memory"].get(name), now["memory_limit"].get(name)
+    if "exit" in known and state in ("exited", "dead"):
+        words = f"{words} with code {known['exit']:.0f}"
+    limit, cores = known.get("cpu_limit"), known.get("cpu")
+    memory, most = known.get("memory"), known.get("memory_limit")
     return {
-        "name": name,
-        "service": labels["service"],
+        "name": labels["name"],
         "image": labels["image"],
         # Where there are several hosts.
         "node": labels.get("node", ""),
+        "service": labels["service"],
         "level": level,
         "running": state == "running",
         "words": words,
-        "since": max(now["since"].get(name, 0.0), now["rotation_since"].get(name, 0.0) if state == "running" else 0.0),
-        "restarts": now["restarts"].get(name),
-        "cpu": cores,
+        "since": max(known.get("since", 0.0), known.get("rotation_since", 0.0) if state == "running" else 0.0),
         "cpu_share": cores / limit if cores is not None and limit else None,
-        "memory": memory,
         "memory_share": memory / most if memory and most else None,
-        "rate": now["rate"].get(name),
-        "errors": now["errors"].get(name),
-        "response": now["response"].get(name),
+        **{name: known.get(name) for name in MEASURED},
     }
 
 
@@ -176,32 +176,32 @@ def number(name: str) -> int:
     return int(last) if last.isdigit() else 0
 
 
-def services(found: dict[str, list[Series]], moment: float) -> list[dict[str, Any]]:
-    """Return every service with its containers, those of the sketch first."""
-    now = {name: by_name(series) for name, series in found.items()}
-    reasons = {series.labels["name"]: series.labels["reason"] for series in found["reason"]}
+def services(drawn: dict[str, dict[str, str]], found: dict[str, list[Series]], moment: float) -> list[dict[str, Any]]:
+    """Return every service with its containers, those that are ``drawn`` in the sketch first."""
+    now: dict[str, dict[str, Any]] = {name: by_name(series) for name, series in found.items()}
+    now["reason"] = {series.labels["name"]: series.labels["reason"] for series in found["reason"]}
     wanted, fails_open = by_name(found["wanted"], "service"), by_name(found["open"], "service")
-    containers = defaultdict(list)
+    balancers = {key: by_name(found[name], "load_balancer") for key, name in BALANCED.items()}
+    states = defaultdict(list)
     for series in found["state"]:
-        service = series.labels["service"]
-        shown = container(series.labels, now, reasons, bool(fails_open.get(service)), moment)
-        containers[service].append(shown)
-    balancers = {name: by_name(found[name], "load_balancer") for name in ("requests", "failures", "refused", "queue", "p95")}
+        states[series.labels["service"]].append(series.labels)
     result = []
-    for name in [*SERVICES, *sorted(set(containers) - set(SERVICES))]:
-        balancer = BALANCER.get(name)
+    for name in [*drawn, *sorted(set(states) - set(drawn))]:
+        facts = drawn.get(name, {"balancer": "", "colour": "monitoring", "missing": "", "title": ""})
+        open_now = bool(fails_open.get(name))
+        containers = []
+        for labels in states[name]:
+            known = {metric: values[labels["name"]] for metric, values in now.items() if labels["name"] in values}
+            containers.append(container(labels, known, moment, balanced=bool(facts["title"]), fails_open=open_now))
         result.append(
             {
+                **facts,
                 "service": name,
-                "sketch": name in SERVICES,
+                "sketch": name in drawn,
                 "wanted": wanted.get(name, 1),
-                "containers": sorted(containers[name], key=lambda item: (number(item["name"]), item["node"])),
-                "rate": balancers["requests"].get(balancer),
-                "errors": balancers["failures"].get(balancer),
-                "refused": balancers["refused"].get(balancer),
-                "queue": balancers["queue"].get(balancer),
-                "fails_open": bool(fails_open.get(name)),
-                "p95": balancers["p95"].get(balancer),
+                "containers": sorted(containers, key=lambda item: (number(item["name"]), item["node"])),
+                "fails_open": open_now,
+                **{key: values.get(facts["balancer"]) for key, values in balancers.items()},
             }
         )
         if name == "db":
@@ -228,6 +228,18 @@ def alerts(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(result, key=lambda item: item["since"])
 
 
+def commonest(reasons: Iterable[str]) -> str:
+    """Return the reasons that are given, the most frequent one first, as the end of a sentence."""
+    found = ", ".join(reason for reason, _ in Counter(filter(None, reasons)).most_common())
+    return f": {found}" if found else ""
+
+
+def about(service: dict[str, Any], containers: list[dict[str, Any]]) -> tuple[float, list[str]]:
+    """Return since when some containers of a service are as they are, and the names that alerts about it bear."""
+    names = [service["service"], *(item["name"] for item in containers)]
+    return max((item["since"] for item in containers), default=0.0), names
+
+
 def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> dict[str, Any] | None:
     """Return what is wrong if a service of the sketch serves nothing, else None.
 
@@ -236,50 +248,45 @@ def down(service: dict[str, Any], serving: dict[str, float], answers: bool) -> d
         serving: replicas that get requests, by tier, as far as it is known.
         answers: whether the database answers.
     """
-    name, containers = service["service"], service["containers"]
+    name, noun, containers = service["service"], service["title"], service["containers"]
     well = any(item["level"] == "well" for item in containers)
-    words = Counter(item["words"] for item in containers)
-    since = max((item["since"] for item in containers), default=0.0)
-    covers = [name, *(item["name"] for item in containers)]
-    if name not in TIERS:
+    words = [item["words"] for item in containers]
+    since, covers = about(service, containers)
+    if not noun:
         if well and (name != "db" or answers):
             return None
-        why = "it does not answer" if well else f"{name} is {', '.join(words) or 'missing'}"
+        why = "it does not answer" if well else f"{name} is {', '.join(dict.fromkeys(words)) or 'missing'}"
         section = "DatabaseDown" if name == "db" else "TierDown"
-        return trouble(DOWN, f"{MEANING[name]}: {why}", section, 0.0 if well else since, covers)
+        return trouble(DOWN, f"{service['missing']}: {why}", section, 0.0 if well else since, covers)
     if not service["wanted"] or well or service["fails_open"] or serving.get(name, 0 if containers else 1):
         return None
-    noun = TIERS[name]
-    running = [item for item in containers if item["running"]]
-    why = f"no {noun} passes its check" if running else f"no {noun} runs"
-    reasons = Counter(text for item in running if (text := item["words"].partition(": ")[2])) if running else words
-    if reasons:
-        why += f": {', '.join(text for text, _ in reasons.most_common())}"
-    return trouble(DOWN, f"{MEANING[name]}: {why}", "TierDown", since, covers)
+    running = [item["words"].partition(": ")[2] for item in containers if item["running"]]
+    why = f"no {noun} passes its check{commonest(running)}" if running else f"no {noun} runs{commonest(words)}"
+    return trouble(DOWN, f"{service['missing']}: {why}", "TierDown", since, covers)
 
 
 def failing(service: dict[str, Any]) -> dict[str, Any]:
     """Return what is wrong if a tier's load balancer sends requests also to replicas that fail their checks."""
     containers = [item for item in service["containers"] if item["words"].startswith(FAILS)]
-    text = f"Too few {TIERS[service['service']]}s pass their checks: those that fail still receive requests"
-    reasons = Counter(reason for item in containers if (reason := item["words"].partition(": ")[2]))
-    if reasons:
-        text += f": {', '.join(reason for reason, _ in reasons.most_common())}"
-    since = max((item["since"] for item in containers), default=0.0)
-    covers = [service["service"], *(item["name"] for item in containers)]
-    return trouble(CRITICAL, text, "TierFailsOpen", since, covers)
+    text = f"Too few {service['title']}s pass their checks: those that fail still receive requests"
+    text += commonest(item["words"].partition(": ")[2] for item in containers)
+    return trouble(CRITICAL, text, "TierFailsOpen", *about(service, containers))
 
 
 def missing(
-    found: dict[str, list[Series]], told: list[dict[str, Any]], seen: float, moment: float
+    shown: list[dict[str, Any]], found: dict[str, list[Series]], told: list[dict[str, Any]], seen: float, moment: float
 ) -> Iterable[dict[str, Any]]:
     """Return what is not known, which is never well; ``seen`` is when a container was seen last, 0 if nobody knows."""
+    drawn = [item["service"] for item in shown if item["sketch"]]
+    tiers = [item["service"] for item in shown if item["title"]]
+    balancers = [f"{name}-lb" for name in tiers]
+    needed = [*(f"{name}{what}" for name in balancers for what in ("", "-latency")), "mysql", "containers"]
     up: dict[str, float] = {}
     for series in found["targets"]:
         job = series.labels["job"]
         up[job] = min(series.value, up.get(job, 1.0))
     dead = any(not series.value for series in found["engine"])
-    jobs = [job for job in JOBS if not up.get(job)]
+    jobs = [job for job in needed if not up.get(job)]
     if not found["state"] or moment - seen > OLD:
         who, section = ("the engine", "EngineNotAnswering") if dead else ("container-exporter", "ScrapeMissing")
         yield trouble(NO_DATA, f"No data of the containers: {who} does not answer", section, seen, ["containers"])
@@ -293,10 +300,10 @@ def missing(
         return
     answering = by_name(found["balancers"], "load_balancer")
     for what, known, wanted in (
-        ("the servers behind {}", {name for name, value in answering.items() if value}, ("fe-lb", "be-lb")),
-        ("how many {} there shall be", by_name(found["wanted"], "service"), SERVICES),
-        ("how many {} get requests", by_name(found["serving"], "service"), tuple(TIERS)),
-        ("{}", {"the database"} if found["mysql"] or "mysql" in jobs else (), ("the database",)),
+        ("the servers behind {}", {name for name, value in answering.items() if value}, balancers),
+        ("how many {} there shall be", by_name(found["wanted"], "service"), drawn),
+        ("how many {} get requests", by_name(found["serving"], "service"), tiers),
+        ("{}", {"the database"} if found["mysql"] or "mysql" in jobs else (), ["the database"]),
     ):
         lacking = [name for name in wanted if name not in known]
         if lacking:
@@ -307,21 +314,19 @@ def troubles(
     shown: list[dict[str, Any]], found: dict[str, list[Series]], told: list[dict[str, Any]], seen: float, moment: float
 ) -> list[dict[str, Any]]:
     """Return what is wrong at this moment, the worst first; ``told`` are the alerts."""
-    result = list(missing(found, told, seen, moment))
+    result = list(missing(shown, found, told, seen, moment))
     serving, answers = by_name(found["serving"], "service"), all(series.value for series in found["mysql"])
     for service in shown:
         if not found["state"] and service["service"] not in serving:
             continue
-        if service["service"] in MEANING and (worst := down(service, serving, answers)):
+        if service["sketch"] and (worst := down(service, serving, answers)):
             result.append(worst)
             continue
         if service["fails_open"]:
             result.append(failing(service))
         for item in service["containers"]:
             if item["level"] != "well" and not item["words"].startswith(FAILS):
-                rank, section = (
-                    (BROKEN, "ReplicaOutOfRotation") if item["level"] == "bad" else (WARNING, "ContainerUnhealthy")
-                )
+                rank, section = SECTIONS[item["level"]]
                 result.append(trouble(rank, f"{item['name']}: {item['words']}", section, item["since"], [item["name"]]))
         lacking = int(service["wanted"] - len(service["containers"]))
         if lacking > 0 and found["state"]:

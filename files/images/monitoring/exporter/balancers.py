@@ -8,7 +8,7 @@ import math
 import socket
 import time
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import requests
 
@@ -125,17 +125,11 @@ def addresses(url: str) -> list[str]:
 def merged(servers: list[Server]) -> Server:
     """Return what several load balancers say of one replica; it is in rotation if it is at each of them."""
     up = all(server.up for server in servers)
-    first = next(server for server in servers if server.up == up)
-    return Server(
-        first.balancer,
-        first.address,
-        up,
-        sum(server.requests for server in servers),
-        sum(server.errors for server in servers),
-        max(server.response_time for server in servers),
-        first.reason,
-        first.asked,
-        first.since,
+    return replace(
+        next(server for server in servers if server.up == up),
+        requests=sum(server.requests for server in servers),
+        errors=sum(server.errors for server in servers),
+        response_time=max(server.response_time for server in servers),
     )
 
 

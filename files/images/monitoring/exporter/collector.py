@@ -28,28 +28,19 @@ DEPLOYMENT = Path("/etc/container-exporter/deployment.json")
 # When backups were taken; what takes them replaces it.
 BACKUPS = Path("/etc/container-exporter/backup.json")
 STATES = ("created", "running", "paused", "restarting", "exited", "dead")
+# Name of a metric, its value, and what it says.
+Sample = tuple[str, float, str]
+
+
+def part(memory: dict[str, Any], *names: str) -> int:
+    """Return the bytes of a part of memory, by its name in version 1 or 2 of control groups."""
+    details = memory.get("stats") or {}
+    return next((details[name] for name in names if name in details), 0)
 
 
 def working_set(memory: dict[str, Any]) -> int:
-    """Return the bytes of memory that cannot be given back at once: all of it without the inactive part of the page cache.
-
-    Control groups of version 1 call that total_inactive_file, those of version 2 inactive_file.
-    """
-    details = memory.get("stats") or {}
-    inactive = details.get("total_inactive_file", details.get("inactive_file", 0))
-    return max(0, memory.get("usage", 0) - inactive)
-
-
-def cache(memory: dict[str, Any]) -> int:
-    """Return the bytes of the page cache (``total_cache`` in version 1, ``file`` in version 2)."""
-    details = memory.get("stats") or {}
-    return details.get("total_cache", details.get("file", 0))
-
-
-def resident(memory: dict[str, Any]) -> int:
-    """Return the bytes of anonymous memory (``total_rss`` in version 1, ``anon`` in version 2)."""
-    details = memory.get("stats") or {}
-    return details.get("total_rss", details.get("anon", 0))
+    """Return the bytes of memory that cannot be given back at once: all but the inactive part of the page cache."""
+    return max(0, memory.get("usage", 0) - part(memory, "total_inactive_file", "inactive_file"))
 
 
 def block_bytes(stats: dict[str, Any], operation: str) -> int:
@@ -72,19 +63,20 @@ class Families:
         """Begin without any."""
         self._families: dict[str, Metric] = {}
 
-    def add(self, kind: type, name: str, text: str, value: float, labels: dict[str, str]) -> None:
-        """Add a sample to the metric called ``name``."""
-        if name not in self._families:
-            self._families[name] = kind(name, text, labels=tuple(labels))
-        self._families[name].add_metric(tuple(labels.values()), value)
+    def add(self, kind: type, labels: dict[str, str], samples: Iterable[Sample]) -> None:
+        """Add a sample to each of some metrics."""
+        for name, value, text in samples:
+            if name not in self._families:
+                self._families[name] = kind(name, text, labels=tuple(labels))
+            self._families[name].add_metric(tuple(labels.values()), value)
 
-    def gauge(self, name: str, text: str, value: float, labels: dict[str, str]) -> None:
-        """Add a value that goes up and down."""
-        self.add(GaugeMetricFamily, name, text, value, labels)
+    def gauges(self, labels: dict[str, str], *samples: Sample) -> None:
+        """Add values that go up and down."""
+        self.add(GaugeMetricFamily, labels, samples)
 
-    def counter(self, name: str, text: str, value: float, labels: dict[str, str]) -> None:
-        """Add a value that only grows."""
-        self.add(CounterMetricFamily, name, text, value, labels)
+    def counters(self, labels: dict[str, str], *samples: Sample) -> None:
+        """Add values that only grow."""
+        self.add(CounterMetricFamily, labels, samples)
 
     def __iter__(self) -> Iterator[Metric]:
         """Return the metrics."""
@@ -94,118 +86,107 @@ class Families:
 def describe(container: Found, labels: dict[str, str], families: Families) -> None:
     """Add what is known of a container whether it runs or not."""
     host = container.details["HostConfig"]
+    text = "Whether the engine calls the container's state that."
     for state in STATES:
-        text = "Whether the engine calls the container's state that."
-        families.gauge("container_state", text, container.state == state, {**labels, "state": state})
-    text = "Result of the container's health check: 1 healthy, 0 not (yet), -1 nobody checks."
-    families.gauge("container_health_state", text, container.health, labels)
-    families.gauge(
-        "container_start_time_seconds", "Last start of the container, seconds of the epoch.", container.started, labels
-    )
+        families.gauges({**labels, "state": state}, ("container_state", container.state == state, text))
+    checked = "Result of the container's health check: 1 healthy, 0 not (yet), -1 nobody checks."
     text = "Since when the container is as it is (runs, has ended, fails its health check), seconds of the epoch."
-    families.gauge("container_since_seconds", text, container.since, labels)
-    if container.finished:
-        families.gauge(
-            "container_finish_time_seconds", "Last end of the container, seconds of the epoch.", container.finished, labels
-        )
-    if container.state in ("exited", "dead"):
-        text = "Exit code of a container that has ended."
-        families.gauge("container_exit_code", text, container.details["State"].get("ExitCode", 0), labels)
-    text = "How often the engine has started the container again after it ended."
-    families.counter("container_restarts", text, container.details["RestartCount"], labels)
-    text = "Memory limit of the container in bytes; 0: none."
-    families.gauge("container_spec_memory_limit_bytes", text, host["Memory"], labels)
-    families.gauge(
-        "container_spec_cpu_limit", "Processors that the container may use; 0: no limit.", processors(host), labels
+    families.gauges(
+        labels,
+        ("container_health_state", container.health, checked),
+        ("container_start_time_seconds", container.started, "Last start of the container, seconds of the epoch."),
+        ("container_since_seconds", container.since, text),
+        ("container_spec_memory_limit_bytes", host["Memory"], "Memory limit of the container in bytes; 0: none."),
+        ("container_spec_cpu_limit", processors(host), "Processors that the container may use; 0: no limit."),
     )
+    text = "How often the engine has started the container again after it ended."
+    families.counters(labels, ("container_restarts", container.details["RestartCount"], text))
+    if container.finished:
+        text = "Last end of the container, seconds of the epoch."
+        families.gauges(labels, ("container_finish_time_seconds", container.finished, text))
+    if container.state in ("exited", "dead"):
+        code = container.details["State"].get("ExitCode", 0)
+        families.gauges(labels, ("container_exit_code", code, "Exit code of a container that has ended."))
 
 
 def measure(container: Found, labels: dict[str, str], families: Families) -> None:
     """Add what a running container uses."""
-    stats = container.stats
-    families.gauge("container_last_seen", "When the container was seen last, seconds of the epoch.", time.time(), labels)
-    usage = stats["cpu_stats"]["cpu_usage"]
-    for name, key, text in (
-        ("container_cpu_usage_seconds", "total_usage", "CPU time used, in seconds."),
-        ("container_cpu_user_seconds", "usage_in_usermode", "CPU time used in user mode, in seconds."),
-        ("container_cpu_system_seconds", "usage_in_kernelmode", "CPU time used in the kernel, in seconds."),
-    ):
-        families.counter(name, text, usage.get(key, 0) / NANO, labels)
-    throttling = stats["cpu_stats"].get("throttling_data") or {}
-    for name, key, text, unit in (
-        ("container_cpu_cfs_periods", "periods", "Periods in which the CPU limit was looked at.", 1),
-        (
-            "container_cpu_cfs_throttled_periods",
-            "throttled_periods",
-            "Periods in which the container had to wait for it.",
-            1,
-        ),
-        ("container_cpu_cfs_throttled_seconds", "throttled_time", "Time for which the container had to wait for it.", NANO),
-    ):
-        families.counter(name, text, throttling.get(key, 0) / unit, labels)
-    memory = stats["memory_stats"]
-    for name, value, text in (
+    stats, memory = container.stats, container.stats["memory_stats"]
+    cpu, cfs = stats["cpu_stats"]["cpu_usage"], stats["cpu_stats"].get("throttling_data") or {}
+    used, user, kernel = (cpu.get(key, 0) / NANO for key in ("total_usage", "usage_in_usermode", "usage_in_kernelmode"))
+    waits, waited = cfs.get("throttled_periods", 0), cfs.get("throttled_time", 0) / NANO
+    families.counters(
+        labels,
+        ("container_cpu_usage_seconds", used, "CPU time used, in seconds."),
+        ("container_cpu_user_seconds", user, "CPU time used in user mode, in seconds."),
+        ("container_cpu_system_seconds", kernel, "CPU time used in the kernel, in seconds."),
+        ("container_cpu_cfs_periods", cfs.get("periods", 0), "Periods in which the CPU limit was looked at."),
+        ("container_cpu_cfs_throttled_periods", waits, "Periods in which the container had to wait for it."),
+        ("container_cpu_cfs_throttled_seconds", waited, "Time for which the container had to wait for it."),
+        ("container_fs_reads_bytes", block_bytes(stats, "read"), "Bytes read from block devices."),
+        ("container_fs_writes_bytes", block_bytes(stats, "write"), "Bytes written to block devices."),
+    )
+    families.gauges(
+        labels,
+        ("container_last_seen", time.time(), "When the container was seen last, seconds of the epoch."),
         ("container_memory_usage_bytes", memory.get("usage", 0), "Memory in use, page cache included."),
         ("container_memory_working_set_bytes", working_set(memory), "Memory that cannot be given back at once."),
-        ("container_memory_rss", resident(memory), "Anonymous memory in bytes."),
-        ("container_memory_cache", cache(memory), "Page cache in bytes."),
+        ("container_memory_rss", part(memory, "total_rss", "anon"), "Anonymous memory in bytes."),
+        ("container_memory_cache", part(memory, "total_cache", "file"), "Page cache in bytes."),
         ("container_threads", (stats.get("pids_stats") or {}).get("current", 0), "Processes and threads."),
-    ):
-        families.gauge(name, text, value, labels)
+    )
     for interface, counts in (stats.get("networks") or {}).items():
         for direction, short in (("receive", "rx"), ("transmit", "tx")):
-            for what, key in (
-                ("bytes", "bytes"),
-                ("packets", "packets"),
-                ("errors", "errors"),
-                ("packets_dropped", "dropped"),
-            ):
-                text = f"Network {direction}: {what}."
-                place = {**labels, "interface": interface}
-                families.counter(f"container_network_{direction}_{what}", text, counts[f"{short}_{key}"], place)
-    families.counter("container_fs_reads_bytes", "Bytes read from block devices.", block_bytes(stats, "read"), labels)
-    families.counter("container_fs_writes_bytes", "Bytes written to block devices.", block_bytes(stats, "write"), labels)
+            for what in ("bytes", "packets", "errors", "packets_dropped"):
+                value = counts[f"{short}_{what.removeprefix('packets_')}"]
+                sample = (f"container_network_{direction}_{what}", value, f"Network {direction}: {what}.")
+                families.counters({**labels, "interface": interface}, sample)
 
 
 def serve(server: balancers.Server, labels: dict[str, str], path: str, families: Families) -> None:
     """Add what a load balancer says of a replica, whose checks ask for ``path``."""
     labels = {**labels, "load_balancer": server.balancer}
-    families.gauge("container_in_rotation", "Whether the load balancer has the replica in rotation.", server.up, labels)
+    text = "How long the replica took to answer, as the average of the last 1024 requests."
+    families.gauges(
+        labels,
+        ("container_in_rotation", server.up, "Whether the load balancer has the replica in rotation."),
+        ("container_response_time_seconds", server.response_time, text),
+    )
     if server.since:
         text = "When the replica was put into rotation or taken out of it, seconds of the epoch."
-        families.gauge("container_rotation_since_seconds", text, server.since, labels)
+        families.gauges(labels, ("container_rotation_since_seconds", server.since, text))
     if server.reason:
         why = f"{server.reason} on {path}" if server.asked and path and server.reason != balancers.DRAINED else server.reason
         text = "Why the load balancer does not have the replica in rotation."
-        families.gauge("container_out_of_rotation", text, 1, {**labels, "reason": why})
-    text = "Requests that the load balancer has sent to the replica's slots, streams included."
-    families.counter("container_requests", text, server.requests, labels)
+        families.gauges({**labels, "reason": why}, ("container_out_of_rotation", 1, text))
+    sent = "Requests that the load balancer has sent to the replica's slots, streams included."
     text = "Requests to the replica's slots that ended with a status of 5xx or without an answer."
-    families.counter("container_request_errors", text, server.errors, labels)
-    text = "How long the replica took to answer, as the average of the last 1024 requests."
-    families.gauge("container_response_time_seconds", text, server.response_time, labels)
+    families.counters(
+        labels,
+        ("container_requests", server.requests, sent),
+        ("container_request_errors", server.errors, text),
+    )
 
 
 def promise(deployment: dict[str, Any], families: Families) -> None:
     """Add what the deployment shall be, which alerts compare with."""
     for service, number in deployment["containers"].items():
         text = "How many containers of the service there shall be."
-        families.gauge("stack_containers_wanted", text, number, {"service": service})
+        families.gauges({"service": service}, ("stack_containers_wanted", number, text))
     for name, value in deployment["thresholds"].items():
-        families.gauge("stack_alert_threshold", "From which value on alerts fire.", float(value), {"name": name})
+        families.gauges({"name": name}, ("stack_alert_threshold", float(value), "From which value on alerts fire."))
     text = "Seconds after which the host stores the binary logs by itself; 0: it takes no backups."
-    families.gauge("stack_backup_interval_seconds", text, deployment["backup_interval"], {})
+    families.gauges({}, ("stack_backup_interval_seconds", deployment["backup_interval"], text))
     text = "Until when the certificate of the edge is valid, seconds of the epoch."
-    families.gauge("stack_certificate_not_after_seconds", text, deployment["certificate_not_after"], {})
+    families.gauges({}, ("stack_certificate_not_after_seconds", deployment["certificate_not_after"], text))
 
 
 def tell_backups(path: Path, families: Families) -> None:
     """Add when the last good backup of each kind was taken, if there was one."""
-    if not path.exists():
-        return
-    for kind, at in json.loads(path.read_text(encoding="utf-8")).items():
+    if path.exists():
         text = "When the last good backup was taken, seconds of the epoch."
-        families.gauge("stack_backup_last_success_seconds", text, at, {"kind": kind})
+        for kind, at in json.loads(path.read_text(encoding="utf-8")).items():
+            families.gauges({"kind": kind}, ("stack_backup_last_success_seconds", at, text))
 
 
 class Containers(Collector):
@@ -227,8 +208,8 @@ class Containers(Collector):
                 servers = balancers.ask(name, url)
             except (OSError, requests.RequestException):
                 servers = None
-            text = "Whether the load balancer has answered."
-            families.gauge("container_exporter_load_balancer_up", text, servers is not None, {"load_balancer": name})
+            sample = ("container_exporter_load_balancer_up", servers is not None, "Whether the load balancer has answered.")
+            families.gauges({"load_balancer": name}, sample)
             found.update({server.address: server for server in servers or []})
         return found
 
@@ -241,7 +222,8 @@ class Containers(Collector):
         except (DockerException, requests.RequestException) as error:
             print(f"The engine does not answer: {error}", flush=True)
             containers = None
-        families.gauge("container_exporter_engine_up", "Whether the engine has answered.", containers is not None, node)
+        sample = ("container_exporter_engine_up", containers is not None, "Whether the engine has answered.")
+        families.gauges(node, sample)
         servers = self.servers(families)
         deployment = json.loads(DEPLOYMENT.read_text(encoding="utf-8"))
         paths = deployment.get("health_paths", {})
@@ -257,10 +239,12 @@ class Containers(Collector):
         tell_backups(BACKUPS, families)
         # The root of a container lies on the same file system as the volumes of the engine.
         system = os.statvfs("/")
-        text = "Size of the file system of images, containers and volumes."
-        families.gauge("engine_filesystem_size_bytes", text, system.f_blocks * system.f_frsize, node)
+        size, free = (number * system.f_frsize for number in (system.f_blocks, system.f_bavail))
         text = "Free bytes of the file system of images, containers and volumes, without what is kept for root."
-        families.gauge("engine_filesystem_avail_bytes", text, system.f_bavail * system.f_frsize, node)
-        text = "How long this answer took to collect."
-        families.gauge("container_exporter_collect_seconds", text, time.monotonic() - begin, node)
+        families.gauges(
+            node,
+            ("engine_filesystem_size_bytes", size, "Size of the file system of images, containers and volumes."),
+            ("engine_filesystem_avail_bytes", free, text),
+            ("container_exporter_collect_seconds", time.monotonic() - begin, "How long this answer took to collect."),
+        )
         yield from families

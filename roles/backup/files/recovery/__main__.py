@@ -6,44 +6,51 @@ import argparse
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from stack_environment import clean_environment
 from stack_lock import LockError, held
 
-from recovery.backup import keep_files, take, take_logs, try_upgrade
+from recovery.backup import Say, keep_files, take, take_logs, try_upgrade
 from recovery.containers import Engine, RecoveryError, Settings
 from recovery.fence import lift
 from recovery.repository import Repository
-from recovery.restore import KINDS, Restore, Wish, spoken
+from recovery.restore import KINDS, Restore, spoken
 
 FOLDER = Path(__file__).resolve().parents[1]
-# Seconds to wait for another backup of the same stack.
-PATIENCE = {"logs": 0.0}
-USUAL_PATIENCE = 600.0
+# Seconds to wait for another backup of the same stack; the next logs are stored soon anyway.
+PATIENCE = 600.0
+# What is done is told at once.
+say = partial(print, flush=True)
 
 
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
-
-
-def list_backups(engine: Engine) -> None:
+def list_backups(engine: Engine, say: Say) -> None:
     """Print the backups of the stack, oldest first (RecoveryError: the repository cannot be read)."""
     for snapshot in Repository(engine).snapshots(*KINDS, "logs"):
         say(f"{snapshot.short}  {spoken(snapshot.at)}  {snapshot.kind:<7} {snapshot.version}")
+
+
+# What each command says of itself and does; restore has options.
+COMMANDS = {
+    "backup": ("take a backup of the database and of its binary logs", take),
+    "logs": ("store the binary logs alone, which a restore to a point in time needs", take_logs),
+    "list": ("list the backups of this stack", list_backups),
+    "check": (
+        "read everything in the repository and compare it with its checksums",
+        lambda engine, _: Repository(engine).check(),
+    ),
+    "files": ("store the files of a database that does not run, and print the name of that backup", keep_files),
+    "rehearse": ("take a backup and let the server of the settings open a copy of it", try_upgrade),
+}
 
 
 def main() -> int:
     """Run a command; the exit code is 1 if it has failed, and why is the last line of the errors."""
     parser = argparse.ArgumentParser(prog="recovery", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("backup", help="take a backup of the database and of its binary logs")
-    commands.add_parser("logs", help="store the binary logs alone, which a restore to a point in time needs")
-    commands.add_parser("list", help="list the backups of this stack")
-    commands.add_parser("check", help="read everything in the repository and compare it with its checksums")
-    commands.add_parser("files", help="store the files of a database that does not run, and print the name of that backup")
-    commands.add_parser("rehearse", help="take a backup and let the server of the settings open a copy of it")
+    for name, (text, _) in COMMANDS.items():
+        commands.add_parser(name, help=text)
     restore = commands.add_parser("restore", help="bring a backup back")
     restore.add_argument("--backup", default="latest", help="name of a backup, or latest")
     restore.add_argument("--until", default="", help="a time, or latest for everything that was stored")
@@ -56,26 +63,17 @@ def main() -> int:
     settings = Settings(**json.loads((FOLDER / "settings.json").read_text(encoding="utf-8")))
     clean_environment(settings.engine)
     engine = Engine(settings)
-    wish = None
-    if arguments.command == "restore":
-        origin = arguments.origin or engine.settings.stack
-        wish = Wish(arguments.backup, arguments.until, arguments.confirm, origin, arguments.database)
-    actions = {
-        "backup": lambda: take(engine, say),
-        "logs": lambda: take_logs(engine, say),
-        "files": lambda: keep_files(engine, say),
-        "rehearse": lambda: try_upgrade(engine, say),
-        "list": lambda: list_backups(engine),
-        "check": lambda: Repository(engine).check(),
-        "restore": lambda: Restore(engine, wish, say).run(),
-    }
     try:
-        with held(FOLDER, f"works on backups ({arguments.command})", PATIENCE.get(arguments.command, USUAL_PATIENCE)):
+        with held(FOLDER, f"works on backups ({arguments.command})", 0 if arguments.command == "logs" else PATIENCE):
             # What an interrupted run has left.
             engine.clean()
             lift(engine)
             try:
-                actions[arguments.command]()
+                if arguments.command == "restore":
+                    arguments.origin = arguments.origin or settings.stack
+                    Restore(engine, arguments, say).run()
+                else:
+                    COMMANDS[arguments.command][1](engine, say)
             finally:
                 engine.clean()
     except (RecoveryError, LockError, OSError) as error:

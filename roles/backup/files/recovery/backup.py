@@ -11,20 +11,20 @@ from stack_files import new_secret, replace
 
 from recovery.containers import Engine, RecoveryError
 from recovery.repository import Repository
-from recovery.server import ACCOUNT, DATA, OWN, PLACE, Live, ThrowAway
+from recovery.server import ACCOUNT, DATA, OWN, PLACE, Server, ThrowAway
 
 FORMAT = 1
 Say = Callable[[str], None]
 
 
-def live(engine: Engine) -> Live:
+def live(engine: Engine) -> Server:
     """Return the server of the stack (RecoveryError: it does not run)."""
     found = engine.database()
     if not found or found["State"]["Status"] != "running":
         raise RecoveryError(
             "The database does not run, and a backup is taken of a running one; start the stack with playbooks/site.yml."
         )
-    return Live(found["Id"], found["Image"])
+    return Server("The database", found["Id"], found["Image"])
 
 
 def check_space(engine: Engine, volume: str, times: float) -> int:
@@ -42,7 +42,7 @@ def check_space(engine: Engine, volume: str, times: float) -> int:
     return used
 
 
-def check_engines(server: Live) -> None:
+def check_engines(server: Server) -> None:
     """Refuse tables that an online copy would leave out (RecoveryError: there is one)."""
     # What is in memory is lost with every restart anyway.
     rows = server.query(
@@ -57,7 +57,7 @@ def check_engines(server: Live) -> None:
         )
 
 
-def clone(engine: Engine, server: Live, volume: str) -> float:
+def clone(engine: Engine, server: Server, volume: str) -> float:
     """Copy the data of the running server into a volume and return when that was complete; nobody waits for it.
 
     Raises:
@@ -117,7 +117,7 @@ def label(kind: str, at: float, server: str, version: str) -> dict[str, str]:
     return {"kind": kind, "at": f"{at:.3f}", "server": server, "version": version}
 
 
-def log_tags(server: Live) -> dict[str, str]:
+def log_tags(server: Server) -> dict[str, str]:
     """Return what a snapshot of the binary logs is found by, or nothing if the server writes none.
 
     Raises:

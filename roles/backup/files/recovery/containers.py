@@ -159,8 +159,8 @@ class Engine:
         A Swarm keeps ended ones and puts others in their place, so there only one that runs counts.
         """
         stack = self.settings.stack
-        compose = ("project={stack}", "service=db", "oneoff=False")
-        labels = [f"--filter=label=com.docker.compose.{label.format(stack=stack)}" for label in compose]
+        compose = (f"project={stack}", "service=db", "oneoff=False")
+        labels = [f"--filter=label=com.docker.compose.{label}" for label in compose]
         found = docker("ps", "--all", "--quiet", "--no-trunc", *labels).split()
         if not found:
             label = f"--filter=label=com.docker.swarm.service.name={stack}_db"

@@ -10,8 +10,12 @@ from typing import IO
 from recovery.containers import Container, Engine, RecoveryError
 
 TAG = "webstack"
-# Exit codes of restic.
-NO_REPOSITORY, LOCKED, WRONG_PASSWORD = 10, 11, 12
+# What exit codes of restic mean.
+SENTENCES = {
+    10: "backup_repository: there are no backups in {repository}.",
+    11: "The repository {repository} is locked by somebody else: {reason}",
+    12: "backup_password: it does not open the repository {repository}; give the one it was made with.",
+}
 # What the repository of another machine needs is read from a file: no command line and no description of a container has it.
 SCRIPT = 'if [ -f /secrets/environment ]; then set -a; . /secrets/environment; set +a; fi; exec restic "$@"'
 
@@ -83,18 +87,10 @@ class Repository:
             capabilities=settings.storage_capabilities,
         )
         done = self.engine.run(container, target=target)
-        if done.returncode == WRONG_PASSWORD:
-            raise RecoveryError(
-                f"backup_password: it does not open the repository {settings.repository}; give the one it was made with."
-            )
-        if done.returncode == LOCKED:
-            raise RecoveryError(
-                f"The repository {settings.repository} is locked by somebody else: {self.reason(done.stderr)}"
-            )
-        if done.returncode == NO_REPOSITORY:
-            raise RecoveryError(f"backup_repository: there are no backups in {settings.repository}.")
         if done.returncode:
-            raise RecoveryError(f"restic {arguments[0]} failed: {self.reason(done.stderr or done.stdout)}")
+            text = SENTENCES.get(done.returncode, "restic {command} failed: {reason}")
+            reason = self.reason(done.stderr or done.stdout)
+            raise RecoveryError(text.format(repository=settings.repository, command=arguments[0], reason=reason))
         return done.stdout
 
     @staticmethod

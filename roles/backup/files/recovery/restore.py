@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,22 +32,6 @@ LATEST = "latest"
 LOCK_TIMEOUT = 180.0
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What somebody wants back.
-
-    ``backup``: the name of one, or ``latest``. ``until``: a time, ``latest`` for everything that was stored, or nothing.
-    ``confirm``: the name of the stack, where there is something to replace. ``origin``: the stack whose backups are meant.
-    ``database``: a schema that must be among the restored ones.
-    """
-
-    backup: str
-    until: str
-    confirm: str
-    origin: str
-    database: str
-
-
 def read_time(text: str) -> float:
     """Return a time in seconds of the epoch; without a zone it is that of this machine (RecoveryError: it is none)."""
     try:
@@ -61,7 +45,7 @@ def spoken(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 
-def choose(repository: Repository, wish: Wish) -> Snapshot:
+def choose(repository: Repository, wish: Namespace) -> Snapshot:
     """Return the backup that is wanted (RecoveryError: there is none, or it is something else)."""
     everything = repository.snapshots(*KINDS, stack=wish.origin)
     backups = [snapshot for snapshot in everything if snapshot.kind == "backup"]
@@ -176,8 +160,8 @@ def choose_logs(repository: Repository, logs: list[Snapshot], first: str) -> dic
 class Restore:
     """One restore."""
 
-    def __init__(self, engine: Engine, wish: Wish, say: Say) -> None:
-        """Prepare nothing yet."""
+    def __init__(self, engine: Engine, wish: Namespace, say: Say) -> None:
+        """Prepare nothing yet; ``wish`` are the options of the command (``__main__``)."""
         self.engine, self.settings, self.wish, self.say = engine, engine.settings, wish, say
         self.repository = Repository(engine)
 

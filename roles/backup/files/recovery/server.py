@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,11 +56,18 @@ def name(*parts: str) -> str:
 
 
 class Server:
-    """Something that answers SQL."""
+    """Something that answers SQL: the server of the stack, or a throw-away one."""
+
+    def __init__(self, who: str, container: str, image: str, client: Sequence[str] = stack_mysql.ROOT) -> None:
+        """Ask the server in a container, which is of an image, by a command; complaints begin with ``who``."""
+        self.who, self.container, self.image, self.client = who, container, image, client
 
     def query(self, sql: str) -> list[list[str]]:
         """Return the rows that statements answer, each column as text (RecoveryError: one of them failed)."""
-        raise NotImplementedError
+        try:
+            return stack_mysql.query(self.container, sql, self.client)
+        except stack_mysql.MysqlError as error:
+            raise RecoveryError(f"{self.who} answers: {error}") from None
 
     def value(self, expression: str) -> str:
         """Return one value."""
@@ -96,27 +104,15 @@ class Server:
         }
 
 
-class Live(Server):
-    """The server of the stack."""
-
-    def __init__(self, container: str, image: str) -> None:
-        """Ask the server in a container, which is of an image."""
-        self.container, self.image = container, image
-
-    def query(self, sql: str) -> list[list[str]]:
-        """Return the rows that statements answer (RecoveryError: one of them failed)."""
-        try:
-            return stack_mysql.query(self.container, sql)
-        except stack_mysql.MysqlError as error:
-            raise RecoveryError(f"The database answers: {error}") from None
-
-
 class ThrowAway(Server):
     """A server without a network on the data in a volume; with ``donor``, an empty one that can clone from a container."""
 
     def __init__(self, engine: Engine, volume: str, variables: dict[str, str], image: str = "", donor: str = "") -> None:
         """Describe it; the context manager starts and stops it."""
-        self.engine, self.name = engine, "recipient" if donor else "server"
+        name = "recipient" if donor else "server"
+        place, client = f"{engine.settings.stack}-backup-{name}", ("mysql", "--defaults-file=/tmp/client.cnf")
+        super().__init__("The server that works on the copy", place, image or engine.settings.mysql, client)
+        self.engine = engine
         user = engine.settings.user
         uid, gid = user.split(":")
         tmpfs = ["/tmp:mode=1777", "/var/run/mysqld:mode=1777"]  # noqa: S108 (in the container)
@@ -145,23 +141,23 @@ class ThrowAway(Server):
         if donor:
             options += ["--plugin-load-add=mysql_clone.so"]
             options += ["--innodb-buffer-pool-size=32M", "--innodb-redo-log-capacity=8M"]
-        self.container = Container(
-            image=image or engine.settings.mysql,
+        self.definition = Container(
+            image=self.image,
             entrypoint="bash",
             arguments=["-c", THROW_AWAY, "bash", ACCOUNT, *options],
             user=user,
-            name=self.name,
+            name=name,
             network=f"container:{donor}" if donor else "none",
             volumes=[f"{volume}:{PLACE}"],
             tmpfs=tmpfs,
         )
-        self.log = Path(engine.settings.directory) / "backup" / f"{self.name}.log"
+        self.log = Path(engine.settings.directory) / "backup" / f"{name}.log"
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> ThrowAway:
         """Start it and wait until it answers (RecoveryError: it does not start)."""
         with self.log.open("w", encoding="utf-8") as log:
-            command = self.engine.command(self.container)
+            command = self.engine.command(self.definition)
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
         self.process.stdin.write(new_secret() + "\n")
         self.process.stdin.close()
@@ -187,31 +183,5 @@ class ThrowAway(Server):
             if self.process.wait():
                 raise RecoveryError(f"The server did not stop cleanly: {self.complaint()}")
         else:
-            docker("rm", "--force", self.container_name, check=False)
+            docker("rm", "--force", self.container, check=False)
             self.process.wait()
-
-    @property
-    def container_name(self) -> str:
-        """The name of its container."""
-        return f"{self.engine.settings.stack}-backup-{self.name}"
-
-    def query(self, sql: str) -> list[list[str]]:
-        """Return the rows that statements answer (RecoveryError: one of them failed, or it does not answer yet)."""
-        done = subprocess.run(
-            [
-                "docker",
-                "exec",
-                "--interactive",
-                self.container_name,
-                "mysql",
-                "--defaults-file=/tmp/client.cnf",
-                *stack_mysql.OPTIONS,
-            ],
-            input=sql,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RecoveryError(f"The server that works on the copy answers: {done.stderr.strip()}")
-        return stack_mysql.rows(done.stdout)

@@ -63,7 +63,8 @@ function local(moment) {
 
 const since = (item) => (item.since ? ` since ${clock(item.since)}` : "");
 const time = (moment) => make("time", { datetime: new Date(moment * 1000).toISOString() }, clock(moment));
-const tier = (service) => (["fe-lb", "fe", "be-lb", "be", "db"].includes(service) ? service : "monitoring");
+// Services beyond the colours that there are share one.
+const tinted = (colour) => ({ style: `--tier: var(--${colour}, var(--monitoring))` });
 const guide = (section) => make("a", { href: `/runbook#${section}` }, "What to do");
 
 // What stands behind the name of the stack; in a Swarm without the numbers that only it needs.
@@ -72,8 +73,6 @@ function short(item, stack) {
   const [, replica] = item.name.split(".");
   return /^[0-9]+$/.test(replica) ? `${item.service}.${replica}` : item.service;
 }
-
-const place = (item) => (item.node ? ` on ${item.node}` : "");
 
 function tile(item, data) {
   const mark = [make("span", { "aria-hidden": "true" }, MARK[item.level]), make("span", { class: "hidden" }, LEVEL[item.level])];
@@ -101,7 +100,7 @@ function service(item, data) {
   const size = Math.max(item.containers.length, item.wanted);
   const element = make(
     "li",
-    { class: size > MANY ? "service many" : "service", "data-service": item.service, "data-tier": item.service },
+    { class: size > MANY ? "service many" : "service", "data-service": item.service, ...tinted(item.colour) },
     make("h3", {}, item.service, make("span", {}, `${up} of ${item.wanted}`)),
     make("p", { class: "figures" }, ...figures),
     make("div", { class: "tiles" }, ...item.containers.map((container) => tile(container, data))),
@@ -111,7 +110,7 @@ function service(item, data) {
   return element;
 }
 
-function row(item) {
+function row(item, colour) {
   const cells = [
     item.words,
     item.since ? clock(item.since) : "–",
@@ -123,7 +122,7 @@ function row(item) {
     amount(item.restarts),
     item.image,
   ];
-  const name = make("td", { "data-tier": tier(item.service) }, item.name + place(item));
+  const name = make("td", tinted(colour), item.node ? `${item.name} on ${item.node}` : item.name);
   return make("tr", { "data-level": item.level, "data-name": item.name }, name, ...cells.map((text) => make("td", {}, text)));
 }
 
@@ -166,7 +165,7 @@ function show(data) {
     ),
   );
   fill(byId("alerts"), ...(alerts.length ? alerts : [make("li", {}, "None.")]));
-  fill(byId("containers").tBodies[0], ...data.services.flatMap((item) => item.containers).map(row));
+  fill(byId("containers").tBodies[0], ...data.services.flatMap((item) => item.containers.map((container) => row(container, item.colour))));
 }
 
 function away(message, moment) {
@@ -226,7 +225,7 @@ function draw(data) {
       name: line.name,
       ...points(line.points, data.step),
       mode: "lines",
-      line: { width: 1.5, color: colour(line.tier === "failed" ? "--bad" : `--${line.tier}`), dash: line.dashed ? "dot" : "solid" },
+      line: { width: 1.5, color: colour(`--${line.colour}`) || colour("--monitoring"), dash: line.dashed ? "dot" : "solid" },
       hovertemplate: `%{y:${chart.format}}${chart.unit}<extra>%{fullData.name}</extra>`,
     }));
     const newest = chart.lines.filter((line) => line.points.length).map((line) => `${line.name} ${amount(line.points.at(-1)[1])}${chart.unit}`);
