@@ -121,21 +121,13 @@ class ThrowAway(Server):
             data = "/empty"
             tmpfs.append(f"/empty:uid={uid},gid={gid},mode=0700")
         options = [
-            "--no-defaults",
-            f"--datadir={data}",
-            "--socket=/var/run/mysqld/mysqld.sock",
-            "--pid-file=/tmp/mysqld.pid",
-            "--skip-networking",
-            "--mysqlx=OFF",
-            "--secure-file-priv=NULL",
-            "--skip-log-bin",
+            *("--no-defaults", f"--datadir={data}", "--socket=/var/run/mysqld/mysqld.sock", "--pid-file=/tmp/mysqld.pid"),
+            *("--skip-networking", "--mysqlx=OFF", "--secure-file-priv=NULL", "--skip-log-bin"),
             # What the application has planned must not change the copy.
             "--event-scheduler=DISABLED",
             # Events of a server with the same number would be left out.
             "--server-id=4294967295",
-            "--relay-log=webstack-relay",
-            "--skip-replica-start",
-            "--log-error-verbosity=2",
+            *("--relay-log=webstack-relay", "--skip-replica-start", "--log-error-verbosity=2"),
             *(f"--{key.replace('_', '-')}={value}" for key, value in variables.items()),
         ]
         if donor:
