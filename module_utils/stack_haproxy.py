@@ -123,10 +123,12 @@ def read_rows(statistics: str) -> Iterator[dict[str, str]]:
 def servers_up(statistics: str, backend: str) -> int:
     """Return how many servers of a backend pass their checks, from an answer to ``show stat``."""
     # "UP", and "UP 1/2" while a check has just failed; "no check" does not occur here.
-    return sum(
-        row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
-        for row in read_rows(statistics)
-    )
+    return sum(row["status"].startswith("UP") for row in server_rows(statistics, backend))
+
+
+def server_rows(statistics: str, backend: str) -> Iterator[dict[str, str]]:
+    """Return the rows of the servers of a backend in an answer to ``show stat``."""
+    return (r for r in read_rows(statistics) if r["pxname"] == backend and r["svname"] not in ("FRONTEND", "BACKEND"))
 
 
 def addresses_passing(statistics: str, backend: str) -> set[str]:
@@ -135,9 +137,7 @@ def addresses_passing(statistics: str, backend: str) -> set[str]:
     After a reload a server is up because it was, until the first check has come back; ``save_state`` sees to it that the
     check of the process before is not taken for one.
     """
-    rows = [
-        row for row in read_rows(statistics) if row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND")
-    ]
+    rows = server_rows(statistics, backend)
     passing = [row for row in rows if row["status"].startswith("UP") and row["check_status"].lstrip("* ") in PASSED]
     return {address_of(row) for row in passing}
 
