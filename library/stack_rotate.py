@@ -97,8 +97,7 @@ def accepted(container: str, account: dict, password: str) -> bool:
 
 def database(project: str) -> tuple[str, list[dict]]:
     """Return the container of the database, and all containers of the stack (RefusalError: it does not run)."""
-    listed = subprocess.run(list_command(project), capture_output=True, text=True, check=False)
-    containers = read_list(listed.stdout)
+    containers = read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=False).stdout)
     found = [item["id"] for item in containers if item["service"] == "db" and item["state"] == "running"]
     if not found:
         raise RefusalError(
