@@ -350,30 +350,29 @@ def save_state(master: Path, definitions: list[dict]) -> None:
             free[values["be_name"], first] += 1
             kept.append(" ".join({**values, **{key: UNCHECKED[key] for key in UNCHECKED if key in values}}.values()))
     with opened(master.parent) as folder:
-        put(folder, STATE, "\n".join(kept) + "\n")
+        put_state(folder, "\n".join(kept) + "\n")
 
 
-def put(folder: int, name: str, text: str) -> None:
-    """Write a file, readable to all, in a folder that others can write to.
+def put_state(folder: int, text: str) -> None:
+    """Write the file ``STATE``, readable to all, in a folder that others can write to.
 
     It is a new one of a random name, so that nothing that lies there is opened, and takes its place in one step, which
     follows no link.
 
     Args:
         folder: descriptor of the folder.
-        name: name of the file in it.
         text: what it shall hold.
 
     Raises:
         OSError: it could not be written.
     """
-    temporary = f".{name}.{secrets.token_hex(8)}"
+    temporary = f".{STATE}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             os.fchmod(descriptor, 0o644)
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(temporary, STATE, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)
