@@ -165,25 +165,21 @@ def converge(parameters: dict, check: bool, descriptor: int | None) -> dict:
 
 def main() -> None:
     """Run the module."""
+    service = {
+        "name": {"type": "str", "required": True},
+        "replicas": {"type": "int", "required": True},
+        "batch": {"type": "str", "default": "25%"},
+        "drain": {"type": "float", "default": 30},
+        "port": {"type": "int", "default": 0},
+        "memory": {"type": "int", "default": 0},
+        "load_balancers": {"type": "list", "elements": "dict", "required": True},
+        "first": {"type": "int", "default": 0},
+    }
     options = {
         "project": {"type": "str", "required": True},
         "path": {"type": "path", "required": True},
         "file": {"type": "path", "default": "docker-compose.yml"},
-        "services": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "name": {"type": "str", "required": True},
-                "replicas": {"type": "int", "required": True},
-                "batch": {"type": "str", "default": "25%"},
-                "drain": {"type": "float", "default": 30},
-                "port": {"type": "int", "default": 0},
-                "memory": {"type": "int", "default": 0},
-                "load_balancers": {"type": "list", "elements": "dict", "required": True},
-                "first": {"type": "int", "default": 0},
-            },
-        },
+        "services": {"type": "list", "elements": "dict", "required": True, "options": service},
         "others": {"type": "list", "elements": "dict", "default": []},
         "timeout": {"type": "float", "default": 180},
         "lock_timeout": {"type": "float", "default": 180},

@@ -120,8 +120,7 @@ class Entry:
     content: bytes | None
     shown: bool
     mode: int
-    owner: int | None
-    group: int | None
+    owner: tuple[int, int]
 
 
 def read_bytes(path: Path) -> bytes | None:
@@ -140,10 +139,8 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
     """
     values = {}
     for name, value in given.items():
-        existing = None
-        for file in files:
-            if file.get("secret") == name and existing is None:
-                existing = read_bytes(root / file["path"])
+        held = (read_bytes(root / file["path"]) for file in files if file.get("secret") == name)
+        existing = next((content for content in held if content is not None), None)
         if existing is not None and value and existing != value.encode():
             raise RefusalError(
                 f"{name}: the value differs from the one that is in use; leave it out to keep that one, or let"
@@ -151,6 +148,11 @@ def secret_values(root: Path, files: list[dict], given: dict[str, str]) -> dict[
             )
         values[name] = existing or (value or new_secret()).encode()
     return values
+
+
+def entry_of(item: dict, content: bytes | None, shown: bool) -> Entry:
+    """Return a file or folder of the parameters as it shall be."""
+    return Entry(item["path"], content, shown, int(item["mode"], 8), (item.get("owner") or 0, item.get("group") or 0))
 
 
 def file_entry(root: Path, file: dict, values: dict[str, bytes]) -> Entry:
@@ -164,7 +166,7 @@ def file_entry(root: Path, file: dict, values: dict[str, bytes]) -> Entry:
         content = values[file["secret"]]
     else:
         content = file.get("secret_content", "").encode() or read_bytes(root / file["path"])
-    return Entry(file["path"], content, shown, int(file["mode"], 8), file.get("owner"), file.get("group"))
+    return entry_of(file, content, shown)
 
 
 def differs(path: Path, entry: Entry, privileged: bool) -> bool:
@@ -175,23 +177,22 @@ def differs(path: Path, entry: Entry, privileged: bool) -> bool:
         return True
     if stat.S_IMODE(found.st_mode) != entry.mode:
         return True
-    if privileged and (found.st_uid, found.st_gid) != (entry.owner or 0, entry.group or 0):
+    if privileged and (found.st_uid, found.st_gid) != entry.owner:
         return True
     return entry.content is not None and read_bytes(path) != entry.content
 
 
 def write(path: Path, entry: Entry, privileged: bool) -> None:
     """Write a file as it shall be."""
-    replace(path, entry.content or b"", entry.mode, (entry.owner or 0, entry.group or 0) if privileged else None)
+    replace(path, entry.content or b"", entry.mode, entry.owner if privileged else None)
 
 
-def make_directory(path: Path, entry: Entry | None, privileged: bool) -> None:
+def make_directory(path: Path, entry: Entry, privileged: bool) -> None:
     """Create a folder, or correct its mode and owner."""
     path.mkdir(parents=True, exist_ok=True)
-    if entry:
-        if privileged:
-            os.chown(path, entry.owner or 0, entry.group or 0)
-        path.chmod(entry.mode)
+    if privileged:
+        os.chown(path, *entry.owner)
+    path.chmod(entry.mode)
 
 
 def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
@@ -232,10 +233,7 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
     values = secret_values(root, parameters["files"], parameters["secrets"])
     entries = [file_entry(root, file, values) for file in parameters["files"]]
     entries = [entry for entry in entries if entry.content is not None]
-    folders = [
-        Entry(item["path"], None, True, int(item["mode"], 8), item.get("owner"), item.get("group"))
-        for item in parameters["directories"]
-    ]
+    folders = [entry_of(item, None, True) for item in parameters["directories"]]
     changed = [entry for entry in entries if differs(root / entry.path, entry, privileged)]
     changed_folders = [folder for folder in folders if differs(root / folder.path, folder, privileged)]
     result = {
@@ -278,7 +276,7 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
         for folder in folders:
             make_directory(root / folder.path, folder, privileged)
         for entry in changed:
-            make_directory((root / entry.path).parent, None, privileged)
+            (root / entry.path).parent.mkdir(parents=True, exist_ok=True)
             write(root / entry.path, entry, privileged)
         for path in removed:
             remove_recorded(root, path)
@@ -289,31 +287,28 @@ def converge(parameters: dict, check_mode: bool, privileged: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
-    ownership = {"mode": {"type": "str"}, "owner": {"type": "int"}, "group": {"type": "int"}}
+    entry = {"path": {"type": "str", "required": True}, "owner": {"type": "int"}, "group": {"type": "int"}}
+    folder = {**entry, "mode": {"type": "str", "default": "0755"}}
+    file = {
+        **entry,
+        "mode": {"type": "str", "default": "0644"},
+        "content": {"type": "str"},
+        "secret_content": {"type": "str", "no_log": True},
+        "secret": {"type": "str", "no_log": False},
+    }
+    check = {
+        "name": {"type": "str", "required": True},
+        "argv": {"type": "list", "elements": "str", "required": True},
+        "paths": {"type": "list", "elements": "str", "required": True},
+    }
     options = {
         "path": {"type": "path", "required": True},
-        "directories": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                **ownership,
-                "path": {"type": "str", "required": True},
-                "mode": {"type": "str", "default": "0755"},
-            },
-        },
+        "directories": {"type": "list", "elements": "dict", "default": [], "options": folder},
         "files": {
             "type": "list",
             "elements": "dict",
             "required": True,
-            "options": {
-                **ownership,
-                "path": {"type": "str", "required": True},
-                "mode": {"type": "str", "default": "0644"},
-                "content": {"type": "str"},
-                "secret_content": {"type": "str", "no_log": True},
-                "secret": {"type": "str", "no_log": False},
-            },
+            "options": file,
             "required_one_of": [("content", "secret_content", "secret")],
         },
         "known": {"type": "dict", "default": {}},
@@ -321,16 +316,7 @@ def main() -> None:
         "part": {"type": "str", "default": ""},
         "lock_timeout": {"type": "float", "default": 180},
         "secrets": {"type": "dict", "default": {}, "no_log": True},
-        "checks": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "name": {"type": "str", "required": True},
-                "argv": {"type": "list", "elements": "str", "required": True},
-                "paths": {"type": "list", "elements": "str", "required": True},
-            },
-        },
+        "checks": {"type": "list", "elements": "dict", "default": [], "options": check},
     }
     with running_module(options, LockError) as module:
         module.exit_json(**converge(module.params, module.check_mode, os.getuid() == 0))

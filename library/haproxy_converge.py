@@ -236,31 +236,27 @@ def converge(parameters: dict, check_mode: bool) -> dict:
 
 def main() -> None:
     """Run the module."""
+    balancer = {
+        "name": {"type": "str", "required": True},
+        "socket": {"type": "str", "required": True},
+        "file": {"type": "str", "required": True},
+        "version": {"type": "str", "required": True},
+        "configuration": {"type": "str", "default": ""},
+        "transition": {"type": "str", "default": ""},
+        "before": {"type": "str", "default": ""},
+        "backend": {"type": "str", "required": True},
+        "servers": {"type": "int", "required": True},
+        "definitions": {"type": "list", "elements": "dict", "required": True},
+        "patience": {"type": "float", "default": 5},
+        "settings": {"type": "dict", "default": {}},
+    }
     options = {
         "project": {"type": "str", "required": True},
         "path": {"type": "path", "required": True},
         "action": {"type": "str", "choices": ["try", "reload", "wait"], "default": "wait"},
         "compose": {"type": "str", "default": ""},
         "timeout": {"type": "int", "default": 60},
-        "load_balancers": {
-            "type": "list",
-            "elements": "dict",
-            "required": True,
-            "options": {
-                "name": {"type": "str", "required": True},
-                "socket": {"type": "str", "required": True},
-                "file": {"type": "str", "required": True},
-                "version": {"type": "str", "required": True},
-                "configuration": {"type": "str", "default": ""},
-                "transition": {"type": "str", "default": ""},
-                "before": {"type": "str", "default": ""},
-                "backend": {"type": "str", "required": True},
-                "servers": {"type": "int", "required": True},
-                "definitions": {"type": "list", "elements": "dict", "required": True},
-                "patience": {"type": "float", "default": 5},
-                "settings": {"type": "dict", "default": {}},
-            },
-        },
+        "load_balancers": {"type": "list", "elements": "dict", "required": True, "options": balancer},
     }
     with running_module(options) as module:
         module.exit_json(**converge(module.params, module.check_mode))

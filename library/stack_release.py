@@ -113,22 +113,17 @@ def write_index(root: Path, index: list[dict]) -> None:
 def save(root: Path, parameters: dict, check: bool) -> dict:
     """Keep what is rendered as the newest release."""
     text = (root / FILE).read_text(encoding="utf-8")
-    index, identity = read_index(root), digest(text)
-    result: dict = {"changed": False, "release": {}, "removed": []}
+    index, identity, release = read_index(root), digest(text), {}
     if not (index and index[-1]["digest"] == identity):
-        result["release"] = new_release(root, index, text)
-        index = [*(item for item in index if item["digest"] != identity), result["release"]][-max(1, parameters["keep"]) :]
-        result["changed"] = True
-    if check:
-        return result
-    if result["changed"]:
-        folder = root / FOLDER / str(result["release"]["number"])
+        release = new_release(root, index, text)
+        index = [*(item for item in index if item["digest"] != identity), release][-max(1, parameters["keep"]) :]
+    if release and not check:
+        folder = root / FOLDER / str(release["number"])
         folder.mkdir(parents=True, exist_ok=True)
         replace(folder / FILE, text, MODE)
         write_index(root, index)
-        told(root, result["release"], "was deployed")
-    result["removed"] = tidy(parameters, index)
-    return result
+        told(root, release, "was deployed")
+    return {"changed": bool(release), "release": release, "removed": [] if check else tidy(parameters, index)}
 
 
 def told(root: Path, release: dict, what: str) -> None:
@@ -155,26 +150,15 @@ def new_release(root: Path, index: list[dict], text: str) -> dict:
     }
 
 
-def tidy(parameters: dict, index: list[dict]) -> list[str]:
-    """Remove images that are needed no more, then build cache beyond what is kept, and return the images."""
-    removed = remove_images(parameters, index)
-    if parameters["build_cache"]:
-        for _ in range(CACHE_PASSES):
-            said = docker("builder", "prune", "--all", "--force", f"--keep-storage={parameters['build_cache']}")
-            if not said or said.split()[-1] == "0B":
-                break
-    return removed
-
-
 def built_for(stack: str, *options: str) -> list[str]:
     """Return what the engine lists of the images that were built for a stack."""
     return docker("image", "ls", "--no-trunc", f"--filter=label=webstack.stack={stack}", *options).split()
 
 
-def remove_images(parameters: dict, index: list[dict]) -> list[str]:
-    """Remove what was built for this stack and is needed no more.
+def tidy(parameters: dict, index: list[dict]) -> list[str]:
+    """Remove images that are needed no more, then build cache beyond what is kept, and return the images.
 
-    That is images of front end and back end that no kept release has, and those whose name means a newer one by now.
+    They are those of front end and back end that no kept release has, and those whose name means a newer one by now.
     """
     images = [image for item in index for image in item["images"].values()]
     kept, identities = {image["name"] for image in images}, {image["id"] for image in images}
@@ -185,7 +169,12 @@ def remove_images(parameters: dict, index: list[dict]) -> list[str]:
         nameless = built_for(stack, "--quiet", "--filter=dangling=true")
         superfluous += [identity for identity in dict.fromkeys(nameless) if identity not in identities]
     # One that a container still uses is kept by the engine itself.
-    return [name for name in superfluous if docker("image", "rm", name)]
+    removed = [name for name in superfluous if docker("image", "rm", name)]
+    for _ in range(CACHE_PASSES if parameters["build_cache"] else 0):
+        said = docker("builder", "prune", "--all", "--force", f"--keep-storage={parameters['build_cache']}")
+        if not said or said.split()[-1] == "0B":
+            break
+    return removed
 
 
 def restore(root: Path, parameters: dict, check: bool) -> dict:

@@ -76,14 +76,10 @@ exec mysql --defaults-extra-file=<(printf '[client]\npassword="%s"\n' "${passwor
 
 def write_in_place(path: Path, value: str) -> None:
     """Change the content of a file that stays the same file: one that is mounted is seen in the container only so."""
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        content = value.encode()
-        os.pwrite(descriptor, content, 0)
-        os.ftruncate(descriptor, len(content))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with path.open("r+b", buffering=0) as file:
+        file.write(value.encode())
+        file.truncate()
+        os.fsync(file)
 
 
 def account_name(account: dict) -> str:
@@ -101,8 +97,7 @@ def accepted(container: str, account: dict, password: str) -> bool:
 
 def database(project: str) -> tuple[str, list[dict]]:
     """Return the container of the database, and all containers of the stack (RefusalError: it does not run)."""
-    listed = subprocess.run(list_command(project), capture_output=True, text=True, check=False)
-    containers = read_list(listed.stdout)
+    containers = read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=False).stdout)
     found = [item["id"] for item in containers if item["service"] == "db" and item["state"] == "running"]
     if not found:
         raise RefusalError(

@@ -69,7 +69,7 @@ def list_command(project: str) -> list[str]:
 
 
 def read_list(output: str) -> list[dict]:
-    """Return each container: name, service, image, project's folder, digest of the configuration, state, status, ports."""
+    """Return each container: name, image, state, status, ports; project and its folder, service and its digest."""
     containers = []
     for line in output.splitlines():
         fields = json.loads(line)
@@ -78,6 +78,7 @@ def read_list(output: str) -> list[dict]:
             {
                 "id": fields["ID"],
                 "name": fields["Names"],
+                "project": labels.get("com.docker.compose.project", ""),
                 "service": labels.get("com.docker.compose.service", ""),
                 "image": fields["Image"],
                 "directory": labels.get("com.docker.compose.project.working_dir", ""),
@@ -109,14 +110,11 @@ def read_published(output: str) -> list[dict]:
     Args:
         output: of ``docker ps --format '{{json .}}'``.
     """
-    found = []
-    for line in output.splitlines():
-        fields = json.loads(line)
-        labels = dict(label.partition("=")[::2] for label in fields["Labels"].split(","))
-        owner = {"container": fields["Names"]}
-        owner |= {key: labels.get(f"com.docker.compose.{key}", "") for key in ("project", "service")}
-        found += [{**owner, **port} for port in read_ports(fields["Ports"])]
-    return found
+    return [
+        {"container": item["name"], "project": item["project"], "service": item["service"], **port}
+        for item in read_list(output)
+        for port in read_ports(item["ports"])
+    ]
 
 
 def owned(output: str, stack: str, names: Collection[str] = ()) -> tuple[list[dict], list[dict]]:

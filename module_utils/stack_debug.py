@@ -65,8 +65,7 @@ class Session:
         services = self.stack["services"]
         # On which its load balancer reaches it.
         (shared,) = set(services[self.tier]["networks"]) & set(services[f"{self.tier}-lb"]["networks"])
-        network = f"{self.stack['name']}_{shared}"
-        return json.loads(done.stdout)[network]["IPAddress"] if done.returncode == 0 else ""
+        return json.loads(done.stdout)[f"{self.stack['name']}_{shared}"]["IPAddress"] if done.returncode == 0 else ""
 
     def take_over(self) -> None:
         """Let the replica serve alone from when it passes its first check until the session is over."""

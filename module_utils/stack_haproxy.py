@@ -123,10 +123,12 @@ def read_rows(statistics: str) -> Iterator[dict[str, str]]:
 def servers_up(statistics: str, backend: str) -> int:
     """Return how many servers of a backend pass their checks, from an answer to ``show stat``."""
     # "UP", and "UP 1/2" while a check has just failed; "no check" does not occur here.
-    return sum(
-        row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND") and row["status"].startswith("UP")
-        for row in read_rows(statistics)
-    )
+    return sum(row["status"].startswith("UP") for row in server_rows(statistics, backend))
+
+
+def server_rows(statistics: str, backend: str) -> Iterator[dict[str, str]]:
+    """Return the rows of the servers of a backend in an answer to ``show stat``."""
+    return (r for r in read_rows(statistics) if r["pxname"] == backend and r["svname"] not in ("FRONTEND", "BACKEND"))
 
 
 def addresses_passing(statistics: str, backend: str) -> set[str]:
@@ -135,9 +137,7 @@ def addresses_passing(statistics: str, backend: str) -> set[str]:
     After a reload a server is up because it was, until the first check has come back; ``save_state`` sees to it that the
     check of the process before is not taken for one.
     """
-    rows = [
-        row for row in read_rows(statistics) if row["pxname"] == backend and row["svname"] not in ("FRONTEND", "BACKEND")
-    ]
+    rows = server_rows(statistics, backend)
     passing = [row for row in rows if row["status"].startswith("UP") and row["check_status"].lstrip("* ") in PASSED]
     return {address_of(row) for row in passing}
 
@@ -287,8 +287,7 @@ def read_answers(statistics: str) -> dict[str, int]:
 
 def read_checks(statistics: str, backend: str) -> dict[str, str]:
     """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
-    rows = read_rows(statistics)
-    return {row["svname"]: row["check_status"].lstrip("* ") for row in rows if row["pxname"] == backend}
+    return {r["svname"]: r["check_status"].lstrip("* ") for r in read_rows(statistics) if r["pxname"] == backend}
 
 
 def failed_checks(statistics: str, backend: str, first: int = 0, servers: set[str] | None = None) -> list[tuple[str, str]]:
@@ -351,30 +350,29 @@ def save_state(master: Path, definitions: list[dict]) -> None:
             free[values["be_name"], first] += 1
             kept.append(" ".join({**values, **{key: UNCHECKED[key] for key in UNCHECKED if key in values}}.values()))
     with opened(master.parent) as folder:
-        put(folder, STATE, "\n".join(kept) + "\n")
+        put_state(folder, "\n".join(kept) + "\n")
 
 
-def put(folder: int, name: str, text: str) -> None:
-    """Write a file, readable to all, in a folder that others can write to.
+def put_state(folder: int, text: str) -> None:
+    """Write the file ``STATE``, readable to all, in a folder that others can write to.
 
     It is a new one of a random name, so that nothing that lies there is opened, and takes its place in one step, which
     follows no link.
 
     Args:
         folder: descriptor of the folder.
-        name: name of the file in it.
         text: what it shall hold.
 
     Raises:
         OSError: it could not be written.
     """
-    temporary = f".{name}.{secrets.token_hex(8)}"
+    temporary = f".{STATE}.{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             os.fchmod(descriptor, 0o644)
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        os.replace(temporary, STATE, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=folder)

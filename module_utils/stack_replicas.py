@@ -112,8 +112,8 @@ class Rollout:
                 current += new
                 done += step.start
             if step.retire_old:
-                # Those first that nobody sees: they serve nothing.
-                old = self.useless_first(old)
+                # Those first that nobody sees, because they serve nothing, then the oldest.
+                old.sort(key=lambda container: (self.serving(container), container.number))
                 self.retire(old[: step.retire_old])
                 old = old[step.retire_old :]
             if step.retire_current:
@@ -135,10 +135,6 @@ class Rollout:
     def is_wanted(self, server: Server) -> bool:
         """Tell whether a slot belongs to the definition by which new containers are judged."""
         return self.service["first"] in (0, first_of(server.name))
-
-    def useless_first(self, containers: list[Container]) -> list[Container]:
-        """Return containers in the order in which they can be spared: first what serves nothing, then the oldest."""
-        return sorted(containers, key=lambda container: (self.serving(container), container.number))
 
     def undrain(self, running: list[Container]) -> None:
         """Make drained slots ready, except those of old containers that others stand in for."""
@@ -314,10 +310,7 @@ class Rollout:
         self.say("remove", f"removing {names(containers)}")
         self.stack.remove(containers)
 
-        def forgotten() -> bool:
-            return not any(self.slots(balancer, containers) for balancer in self.balancers)
-
         # The flag outlives the address: whoever gets the slot next would get no requests.
-        self.until(FORGET, forgotten)
+        self.until(FORGET, lambda: not any(self.slots(balancer, containers) for balancer in self.balancers))
         for balancer, server in drained:
             self.stack.set_state(balancer, server, "ready")

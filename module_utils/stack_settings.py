@@ -104,8 +104,7 @@ def known_names(project: Path) -> set[str]:
     """Return every variable that the project reads: settings, role options, and what wiring refers to."""
     names = set(read_settings(project))
     for path in project.glob("roles/*/meta/argument_specs.yml"):
-        specs = _read_yaml(path)["argument_specs"]
-        for spec in specs.values():
+        for spec in _read_yaml(path)["argument_specs"].values():
             names.update(spec.get("options", {}))
     for path in project.glob("group_vars/all/*.yml"):
         wiring = _read_yaml(path, True)

@@ -235,8 +235,7 @@ class Conversion:
         for folder in service.get("tmpfs") or []:
             yield "volumes", {"type": "tmpfs", "target": str(folder).partition(":")[0]}
         for secret in service.get("secrets") or []:
-            file = self.model["secrets"][secret["source"]]["file"][2:]
-            yield self.object(file, secret["target"])
+            yield self.object(self.model["secrets"][secret["source"]]["file"][2:], secret["target"])
 
     def start(self, service: dict, names: dict[str, str], known: dict) -> dict:
         """Return entry point and command of a service that needs to know its addresses, or waits before it ends.
@@ -326,8 +325,7 @@ class Conversion:
         service["image"] = self.options.images.get(service["image"], service["image"])
         environment = replaced(service["environment"], names, "@{}@")
         if start:
-            subnets = self.options.subnets
-            environment["NETWORKS"] = " ".join(f"{variable(key)}={subnets[key]}" for key in service["networks"])
+            environment["NETWORKS"] = " ".join(f"{variable(key)}={self.options.subnets[key]}" for key in service["networks"])
             if needs := needed(swarm.needs, environment):
                 environment["NEEDS"] = needs
             service["healthcheck"] = self.healthcheck(service, names, known)

@@ -224,11 +224,6 @@ def reason(check: Check | None, failed: int, servers: int, tier: str, settings: 
             f"Give {path} a path that is answered with 2xx or 3xx, and {tier}_health_host a host that the application"
             " answers.",
         )
-    if check.kind == KINDS["L4CON"]:
-        return (
-            f"{port} is {settings['port']} and {them} take{ending} no connection there",
-            f"Give {port} the port that the application listens on, on all addresses.",
-        )
     if check.kind == KINDS["L4TOUT"]:
         return (
             f"lb_timeouts.connect is {settings['connect']}, lb_health_interval is {settings['interval']} and"
@@ -240,8 +235,9 @@ def reason(check: Check | None, failed: int, servers: int, tier: str, settings: 
             f"lb_timeouts.check is {settings['check']} and {them} answer{ending} no check in that time",
             f"Raise it, or give {path} a path that is answered sooner.",
         )
-    return (
-        f"{port} is {settings['port']} and {them} do{'es' if ending else ''} not pass the checks there"
-        f" ({printable(check.kind)})",
-        f"See {port} and {path}.",
-    )
+    listens = f"{port} is {settings['port']} and {them}"
+    if check.kind == KINDS["L4CON"]:
+        advice = f"Give {port} the port that the application listens on, on all addresses."
+        return f"{listens} take{ending} no connection there", advice
+    failed_by = f"do{'es' if ending else ''} not pass the checks there ({printable(check.kind)})"
+    return f"{listens} {failed_by}", f"See {port} and {path}."

@@ -52,8 +52,7 @@ def misplaced(found: set[tuple[str, int]], port: int, setting: str) -> str:
         return ""
     advice = f"let the application listen on 0.0.0.0:{port}"
     if outside:
-        numbers = " and ".join(map(str, outside))
-        return f"listens on {numbers}, and {setting} is {port}; correct {setting}, or {advice}"
+        return f"listens on {' and '.join(map(str, outside))}, and {setting} is {port}; correct {setting}, or {advice}"
     address, number = min(found, key=lambda item: (item[1] != port, item))
     shown = f"[{address}]:{number}" if ":" in address else f"{address}:{number}"
     other = "" if number == port else f", and {setting} is {port}"

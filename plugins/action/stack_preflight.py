@@ -90,8 +90,7 @@ class ActionModule(ActionBase):
 
     def _text(self, path: str) -> str:
         """Return a file that settings come from, decrypted where a vault protects it."""
-        content = self._loader._get_file_contents(path)[0]
-        return content.decode()
+        return self._loader._get_file_contents(path)[0].decode()
 
     def _take(self, arguments: dict, task_vars: dict) -> dict:
         """Take the stack for this run; return what the module found on the host, or a failure."""

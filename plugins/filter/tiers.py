@@ -82,12 +82,7 @@ def replicated_services(tiers: list[dict[str, Any]], definitions: dict[str, list
 def balancer_services(tiers: list[dict[str, Any]], definitions: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Return the load balancers as ``compose_rollout`` takes them, in the order in which they are changed."""
     return [
-        {
-            **balancer(tier),
-            "definitions": definitions[tier["name"]],
-            "gap": tier["downtime"],
-        }
-        for tier in reversed(tiers)
+        {**balancer(tier), "definitions": definitions[tier["name"]], "gap": tier["downtime"]} for tier in reversed(tiers)
     ]
 
 

@@ -1,6 +1,7 @@
 """Ports that a stack may publish: decided by address, port and protocol, whatever it publishes already."""
 
 import contextlib
+import json
 import socket
 from pathlib import Path
 
@@ -54,8 +55,9 @@ def test_what_the_engine_lists_is_read(text, found):
 
 
 def test_containers_of_others_are_read_with_their_names():
-    line = '{"Names": "other", "Ports": "0.0.0.0:80->80/tcp", "Labels": "a=b,com.docker.compose.project=shop"}'
-    (found,) = read_published(line + "\n")
+    line = {"ID": "1", "Names": "other", "Image": "i", "State": "running", "Status": "Up"}
+    line |= {"Ports": "0.0.0.0:80->80/tcp", "Labels": "a=b,com.docker.compose.project=shop"}
+    (found,) = read_published(json.dumps(line) + "\n")
     assert found == {**published("0.0.0.0", 80, project="shop", service=""), "container": "other"}  # noqa: S104
 
 
