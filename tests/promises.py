@@ -20,6 +20,8 @@ MUTATIONS = "tests/mutations"
 DEPLOYED, UNIT = "molecule/*/tests/test_*.py", "tests/unit/test_*.py"
 # Marker of tests that take too long for the gate.
 LONG = "pytest.mark.long"
+# The scenarios whose tests of the gate run on the deployment of the scenario gate.
+SHARED = ("default", "ha", "reconverge", "recovery", "scale")
 
 
 @dataclass(frozen=True)

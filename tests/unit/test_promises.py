@@ -2,7 +2,9 @@
 
 import promises
 import pytest
+import yaml
 from promises import Promise
+from stack import PROJECT
 
 ALL = promises.load()
 TEST = "molecule/default/tests/test_application.py::test_page_shows_the_whole_way"
@@ -70,6 +72,15 @@ def test_file_or_function_that_is_not_listed_is_named():
 def test_gate_has_each_test_once():
     entries = [Promise("a", "README.md", ["x.py::f", "y.py::g"]), Promise("b", "README.md", ["y.py", "x.py::f"])]
     assert promises.gate(entries) == ["x.py::f", "y.py"]
+
+
+def test_shared_deployment_of_the_gate_runs_each_module_with_a_test_of_the_gate():
+    verifier = yaml.safe_load((PROJECT / "molecule/gate/molecule.yml").read_text())["verifier"]
+    default = PROJECT / "molecule/default/tests"
+    run = {str((default / path).resolve().relative_to(PROJECT)) for path in verifier["additional_files_or_dirs"]}
+    run |= {str(path.relative_to(PROJECT)) for path in default.glob("test_*.py")}
+    wanted = {test.partition("::")[0] for test in promises.gate(ALL) if promises.scenario(test) in promises.SHARED}
+    assert wanted <= run
 
 
 def test_anchors_are_those_of_github():
