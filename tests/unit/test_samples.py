@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import statistics
 import subprocess
 import sys
@@ -254,9 +255,9 @@ class BackEnd:
         word = self.said.pop(0)
         if word == "answer":
             return word
-        cause = None
-        if word == "Refused":
-            word, cause = "ConnectTimeout", aiohttp.ClientConnectorError(None, OSError())
+        causes = {"Refused": aiohttp.ClientConnectorError(None, OSError()), "TooLate": aiohttp.ConnectionTimeoutError()}
+        cause = causes.get(word)
+        word = "ConnectTimeout" if cause else word
         raise getattr(httpx, word)("") from cause
 try:
     print(asyncio.run(send(BackEnd(), sys.argv[1], "/")), len(BackEnd.said))
@@ -279,11 +280,26 @@ except httpx.HTTPError as error:
         ("GET", "ConnectTimeout answer", "answer 0"),
         ("POST", "ConnectTimeout answer", "ConnectTimeout 1"),
         ("POST", "Refused Refused answer", "answer 0"),
+        ("POST", "TooLate Refused answer", "answer 0"),
     ],
 )
 def test_front_end_asks_another_back_end_once_where_one_is_silent(method, said, outcome):
     command = (sys.executable, "-B", "-c", SENDING, method, said)
     assert run(*command, cwd=PROJECT / "data/fe").stdout.strip() == outcome
+
+
+def test_front_end_survives_a_back_end_that_does_not_speak_http():
+    class Noise(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(65536)
+            self.request.sendall(b"nonsense\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Noise) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with application("fe", BACKEND_URL=f"http://127.0.0.1:{server.server_address[1]}") as client:
+            answer = client.get("/")
+        server.shutdown()
+    assert (answer.status_code, "No back end answers" in answer.text) == (503, True)
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"[1, 2]", 502), (b"no JSON", 503)])

@@ -1,5 +1,6 @@
 """The connection to the back end: one pool, retries of requests that change nothing, and an answer or a reason."""
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -23,10 +24,12 @@ SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1),
     (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000),
 ]
-# How often a request is sent when its connection fails.
-TRIES = 3
+# How often a request is sent when its connection fails, and the seconds before the last of three tries if nobody took it.
+TRIES, PAUSE = 3, 0.5
 # The transport says ConnectTimeout of a connection that was closed before the answer, too.
-CONNECTION_FAILED = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout)
+CONNECTION_FAILED = (httpx.NetworkError, httpx.ConnectTimeout, aiohttp.ClientResponseError)
+# Causes of those where nothing was sent.
+NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 # Headers of the edge that the back end receives, so that a request can be traced.
 FORWARDED_HEADERS = ("x-request-id", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
 
@@ -53,7 +56,7 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         use_dns_cache=False,
         socket_factory=new_socket,
     )
-    # httpx's own transport looks at all connections for each request: with 64 at a time it takes three times as long.
+    # httpx's own transport looks at all connections for each request: with 64 at a time that takes four times as long.
     transport = AiohttpTransport(client=aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()))
     async with httpx.AsyncClient(base_url=BACKEND_URL, timeout=TIMEOUT, transport=transport) as client:
         app.state.backend = client
@@ -74,11 +77,14 @@ async def send(backend: httpx.AsyncClient, method: str, path: str, **arguments: 
     A GET is also sent again once when the answer is late: the back end may be on a lost machine.
     """
     late = False
-    for _ in range(TRIES - 1):
+    for tried in range(TRIES - 1):
         try:
             return await backend.request(method, path, **arguments)
         except CONNECTION_FAILED as error:
-            if method != "GET" and not isinstance(error.__cause__, aiohttp.ClientConnectorError):
+            if isinstance(error.__cause__, NOT_CONNECTED):
+                # Its container may be on the way.
+                await asyncio.sleep(PAUSE * tried)
+            elif method != "GET":
                 raise
         except httpx.ReadTimeout:
             if method != "GET" or late:
@@ -93,7 +99,7 @@ async def ask(request: Request, method: str, path: str, **arguments: Any) -> Ans
     try:
         response = await send(request.app.state.backend, method, path, headers=headers, **arguments)
         data = response.json()
-    except (httpx.HTTPError, ValueError):
+    except (httpx.HTTPError, aiohttp.ClientError, ValueError):
         return Answer(503, None, {}, "No back end answers.")
     if not isinstance(data, dict):
         return Answer(502, None, {}, "The back end's answer is not a JSON object.")
