@@ -4,9 +4,9 @@ The load is open: connections come at a constant rate, whether earlier ones are 
 http). First the closed-loop capacity is measured, then shares and multiples of it are offered, each in turn to this
 project's defaults, to the same stack without limits (``fe_max_requests``, ``be_max_requests`` and ``lb_panic_share`` 0, a
 queue of 5 s), and to nginx before the same front ends. The load generator has the machine in common with all of them, and
-the machine changes its speed, so all of it is done in rounds: shares of the best are those within a round, and the table
-has the medians of the rounds. Prints each figure when it is there, then Markdown, and draws the curve. Needs an engine; the
-images are built where they are missing.
+the machine changes its speed, so all of it is done in rounds. Shares of the best are those within a round. The table has the
+medians of the rounds, and the worst of what must not happen (no answer, replicas taken out, a late recovery). Prints each
+result at once, then a Markdown table, and draws the curve. Needs an engine; the images are built where they are missing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -21,6 +22,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 
 from bench import DIRECTORY, NAME, PLAYBOOK, PROJECT, SETTINGS, run
@@ -164,10 +166,15 @@ def measure(variant: str, rates: dict[float, float], seconds: int) -> dict[float
     return {factor: replace(figures, share=figures.goodput / best) for factor, figures in found.items()}
 
 
+def unknown_last(number: float) -> float:
+    """Return a number, or infinity for one that was not measured."""
+    return math.inf if math.isnan(number) else number
+
+
 def median(rounds: list[Figures]) -> Figures:
     """Return the median of each figure; of what may not happen at all, the worst."""
     found = Figures(*(statistics.median(getattr(item, name.name) for item in rounds) for name in fields(Figures)))
-    worst = {name: max(getattr(item, name) for item in rounds) for name in ("broken", "taken_out", "recovery")}
+    worst = {name: max(map(attrgetter(name), rounds), key=unknown_last) for name in ("broken", "taken_out", "recovery")}
     return replace(found, **worst)
 
 
@@ -180,7 +187,7 @@ def missed(found: dict[float, Figures], rates: dict[float, float]) -> list[str]:
             f"p99 {figures.p99:.2f} s": figures.p99 >= SLOWEST,
             f"{figures.taken_out} servers taken out": figures.taken_out > 0,
             f"{figures.broken} requests without an answer": figures.broken > 0,
-            f"recovery after {figures.recovery:.1f} s": figures.recovery > RECOVERY,
+            f"recovery after {figures.recovery:.1f} s": unknown_last(figures.recovery) > RECOVERY,
             f"only {figures.offered:.0f}/s were offered, not {rates[factor]:.0f}/s": figures.offered
             < OFFERED * rates[factor],
         }
