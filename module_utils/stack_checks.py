@@ -166,8 +166,9 @@ def check_containers(values: dict) -> list[str]:
     for tier in (*stack_settings.tiers(values), "lb", "database"):
         name = f"{tier}_memory_reservation"
         reserved, limit = values.get(name), (values.get(f"{tier}_limits") or {}).get("memory")
+        both = all(valid(stack_settings.parse_size, size) for size in (reserved, limit))
         # The engine refuses more.
-        if valid(lambda size, limit=limit: stack_settings.parse_size(size) > stack_settings.parse_size(limit), reserved):
+        if both and stack_settings.parse_size(reserved) > stack_settings.parse_size(limit):
             problems.append(
                 f"{name}: {reserved} is more than {tier}_limits.memory, which is {limit}; lower it, or raise the limit."
             )

@@ -9,7 +9,7 @@ import difflib
 import re
 
 from ansible.module_utils.stack_forms import valid
-from ansible.module_utils.stack_settings import defaults, parse_size, tiers
+from ansible.module_utils.stack_settings import defaults, parse_size
 
 # Kinds of places that restic reaches with environment variables alone: its container has no keys, no files and no programs.
 REPOSITORIES = ("rest", "s3", "b2", "azure", "gs", "swift")
@@ -98,8 +98,8 @@ def check_engine(values: dict) -> list[str]:
     if values.get("stack_engine") != "swarm":
         return [
             f"{name}: {values[name]} load balancers of a tier need several hosts; give 0, or set stack_engine=swarm."
-            for name in (f"{tier}_lb_replicas" for tier in tiers(values))
-            if values[name] > 1
+            for name in values
+            if name.endswith("_lb_replicas") and values[name] > 1
         ]
     given = {**values, "app_mode": values.get("app_mode") == "development"}
     return [f"{name}: {why}" for name, why in NOT_IN_SWARM.items() if given.get(name)]
