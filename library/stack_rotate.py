@@ -56,7 +56,7 @@ import stat  # noqa: E402
 import subprocess  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from ansible.module_utils.stack_compose import list_command, read_list  # noqa: E402
+from ansible.module_utils.stack_compose import listed  # noqa: E402
 from ansible.module_utils.stack_files import new_secret, replace  # noqa: E402
 from ansible.module_utils.stack_lock import LockError, held  # noqa: E402
 from ansible.module_utils.stack_module import RefusalError, running_module  # noqa: E402
@@ -97,7 +97,7 @@ def accepted(container: str, account: dict, password: str) -> bool:
 
 def database(project: str) -> tuple[str, list[dict]]:
     """Return the container of the database, and all containers of the stack (RefusalError: it does not run)."""
-    containers = read_list(subprocess.run(list_command(project), capture_output=True, text=True, check=False).stdout)
+    containers = listed(project)
     found = [item["id"] for item in containers if item["service"] == "db" and item["state"] == "running"]
     if not found:
         raise RefusalError(

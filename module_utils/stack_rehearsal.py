@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 from pathlib import Path
 
-from ansible.module_utils.stack_compose import compose, list_command, outdated_services, read_list
+from ansible.module_utils.stack_compose import compose, listed, outdated_services
 from ansible.module_utils.stack_haproxy import ask, read_servers, version
 from ansible.module_utils.stack_module import RefusalError
 from ansible.module_utils.stack_trial import Check, TrialError, passing, reason, trial_configuration, tried
@@ -73,8 +73,7 @@ def is_replaced(balancer: dict, root: Path, project: str, rendered: str) -> bool
     if wanted.returncode:
         # It is not valid, which is said when it would be written.
         return True
-    listed = subprocess.run(list_command(project), capture_output=True, text=True, check=False).stdout
-    containers = [container for container in read_list(listed) if container["service"] == tier]
+    containers = [container for container in listed(project) if container["service"] == tier]
     return tier in outdated_services(containers, wanted.stdout)
 
 
