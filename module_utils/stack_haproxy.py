@@ -287,7 +287,7 @@ def read_answers(statistics: str) -> dict[str, int]:
 
 def read_checks(statistics: str, backend: str) -> dict[str, str]:
     """Return the code of each server's last check (``L7OK``, ``L7TOUT`` …), from an answer to ``show stat``."""
-    return {r["svname"]: r["check_status"].lstrip("* ") for r in read_rows(statistics) if r["pxname"] == backend}
+    return {row["svname"]: row["check_status"].lstrip("* ") for row in server_rows(statistics, backend)}
 
 
 def failed_checks(statistics: str, backend: str, first: int = 0, servers: set[str] | None = None) -> list[tuple[str, str]]:

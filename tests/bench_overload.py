@@ -173,7 +173,7 @@ def unknown_last(number: float) -> float:
 
 def median(rounds: list[Figures]) -> Figures:
     """Return the median of each figure; of what may not happen at all, the worst."""
-    found = Figures(*(statistics.median(getattr(item, name.name) for item in rounds) for name in fields(Figures)))
+    found = Figures(*(statistics.median(map(attrgetter(field.name), rounds)) for field in fields(Figures)))
     worst = {name: max(map(attrgetter(name), rounds), key=unknown_last) for name in ("broken", "taken_out", "recovery")}
     return replace(found, **worst)
 

@@ -155,8 +155,7 @@ def load_balancers(
         argv = [*common["check"], *names, volume, *common["checked"]]
         found["checks"].append({"name": f"The configuration of {name}", "paths": [f"{name}/"], "argv": argv})
         entry = {
-            "name": name,
-            "socket": f"{name}/run/master.sock",
+            **balancer(servers),
             "file": f"{folder}/haproxy.cfg",
             "version": version,
             "configuration": wanted.replace(VERSION, version),
