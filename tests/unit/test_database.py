@@ -269,3 +269,9 @@ def test_no_acknowledged_row_is_lost_by_a_backup_a_rotation_an_upgrade_or_a_rest
     print(json.dumps({"acknowledged": len(during_restore.acknowledged), "lost": len(lost)}))
     assert not lost
     assert copy >= kept
+
+
+def test_rotation_says_that_the_engine_is_away(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nowhere.sock")
+    with pytest.raises(OSError, match="The engine does not answer"):
+        stack_rotate.database(NAME)

@@ -322,7 +322,14 @@ def test_wrong_setting_is_refused(project, given, words):
 
 
 def test_all_wrong_settings_are_named_at_once(project):
-    given = {"fe_replica": 3, "fe_replicas": "many", "http_port": 0, "be_source": "nowhere", "stack_name": "a b"}
+    given = {
+        "fe_replica": 3,
+        "fe_replicas": "many",
+        "fe_lb_replicas": 2,
+        "http_port": 0,
+        "be_source": "nowhere",
+        "stack_name": "a b",
+    }
     sentences = project.refusals(given)[1]
     assert sorted(re.match(r"\w+", sentence)[0] for sentence in sentences) == sorted(given)
 
