@@ -32,7 +32,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
     /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets;
-    /slow: a fifth of a second later; /odd/NAME: the server of that name pauses for five seconds in each second one;
+    /slow: a fifth of a second later; /wait: a second later; /work: when 20 ms of the only worker are free, for which health
+    checks wait as well; /odd/NAME: the server of that name pauses for five seconds in each second one;
     /sick and /well: from now on its health check fails, or passes.
     """
 
@@ -41,6 +42,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     busy = 0
     odd = 0
     lock = threading.Lock()
+    worker = threading.Semaphore()
 
     def do_GET(self) -> None:
         """Serve a request of any method, and count it while it is served."""
@@ -69,8 +71,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = socket.gethostname()
         if path in ("/sick", "/well"):
             type(self).sick = path == "/sick"
-        if path == "/slow":
-            time.sleep(0.2)
+        if path in ("/slow", "/wait"):
+            time.sleep(0.2 if path == "/slow" else 1)
+        if path in ("/work", "/healthz"):
+            with self.worker:
+                time.sleep(0.02 if path == "/work" else 0)
         if path == f"/odd/{name}":
             type(self).odd += 1
             time.sleep(5 * (self.odd % 2))

@@ -677,13 +677,13 @@ def test_websocket_passes(plain, scheme):
             assert answer.read(3) == message
 
 
-def slow(edge, number, pause=0.0):
+def slow(edge, number, pause=0.0, path="/slow", scheme="https"):
     """Send slow requests, one after each pause; return each answer with the seconds that it took, as they were sent."""
 
     def ask(index):
         time.sleep(index * pause)
         begin = time.monotonic()
-        answer = edge.request(path="/slow", scheme="https")
+        answer = edge.request(path=path, scheme=scheme)
         return answer, time.monotonic() - begin
 
     with ThreadPoolExecutor(number) as pool:
@@ -724,6 +724,20 @@ def test_what_does_not_fit_is_refused_with_a_page_and_counted_and_nothing_is_tak
     assert restarts(strict) == lost
     # And then it is over.
     assert [answer.status for answer, _ in slow(strict, 2 * PLACES)] == [200] * 2 * PLACES
+
+
+def test_limit_follows_what_a_replica_can_serve(plain):
+    """Two with one worker each, which serve a hundred requests in a second, get twice as many for three seconds."""
+    lost = restarts(plain)
+    answers = slow(plain, 600, pause=0.005, path="/work", scheme="http")
+    assert {answer.status for answer, _ in answers} == {200, 503}
+    # Most of them would wait in a replica for more than two seconds, health checks as well.
+    assert max(seconds for _, seconds in answers) < 2
+    assert sum(answer.status == 200 for answer, _ in answers) >= 0.7 * 3 * 100
+    assert restarts(plain) == lost
+    # Those that only wait are as many as the setting says.
+    answers = slow(plain, 120, path="/wait", scheme="http")
+    assert {answer.status for answer, _ in answers} == {200}
 
 
 def restarts(edge):
