@@ -1,13 +1,14 @@
 """More requests than the stack can serve, and checks that fail although the application serves."""
 
 import asyncio
+import math
 import time
 import urllib.request
 from collections import Counter
 
 import pytest
 import yaml
-from ha import Load
+from ha import RATE, Events, Load
 from stack import PROJECT, changed, wait_until
 from stack_haproxy import ask, backends, drop_state, read_servers, save_state
 
@@ -20,6 +21,19 @@ MOST = 450
 # Within so many seconds after the load everything is answered again.
 RECOVERY = 2
 GONE = "/gone-by-mistake"
+# While something changes: the share of the capacity that is asked for, replicas of each tier, and the seconds that a request
+# takes: so long that what the machine adds hardly counts, and so many that the others can do the work of one.
+SHARE, REPLICAS, DELAY = 0.9, 8, 0.4
+EVENTS = {
+    "roll fe and be": lambda events: events.roll("fe", "be"),
+    "scale fe up": lambda events: events.scale(REPLICAS + 4),
+    "scale fe down": lambda events: events.scale(REPLICAS),
+    "reload": lambda events: events.reload(1),
+    "kill -9 of an fe": lambda events: events.kill("fe"),
+    "kill -9 of a be": lambda events: events.kill("be"),
+    "hanging fe": lambda events: events.pause("fe"),
+    "hanging be": lambda events: events.pause("be"),
+}
 
 
 async def ask_once(port, found):
@@ -72,6 +86,29 @@ def test_more_than_can_be_served_is_refused_and_the_rest_is_answered(stack):
     assert answered > LEAST * capacity * SECONDS, f"{statuses}, {capacity:.0f} requests/s before"
     while (since := time.monotonic() - end) < RECOVERY:
         assert stack.request().status == 200, f"{since:.1f} s after the load"
+
+
+def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, tmp_path, capsys):
+    """The limits leave places for so many requests, so the capacity does not depend on the machine."""
+    places = math.floor(RATE / SHARE * DELAY / REPLICAS)
+    names = ("fe_environment", "be_environment")
+    limits = dict.fromkeys(("fe_max_requests", "be_max_requests"), places)
+    settings = {name: stack.settings[name] for name in names} | {"fe_replicas": REPLICAS, "be_replicas": REPLICAS} | limits
+    events = Events(stack, settings, tmp_path)
+    try:
+        events.apply()
+        events.until_all_serve()
+        windows = []
+        with Load(stack, path=f"/?delay={DELAY}") as load:
+            for name, event in EVENTS.items():
+                with load.event(name) as window:
+                    event(events)
+                windows.append(window)
+    finally:
+        stack.playbook("site.yml")
+    with capsys.disabled():
+        print(f" [{'; '.join(window.describe() for window in windows)}]", end="")
+    assert [request for request in load.requests if not request.good] == []
 
 
 @pytest.fixture
