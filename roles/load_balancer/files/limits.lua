@@ -23,7 +23,7 @@ local function discover()
         for _, server in pairs(core.backends[arguments[place]].servers) do
             local address = server:get_addr()
             if address and not address:find("unknown", 1, true) then
-                local known = replicas[address] or {limit = first, waiting = 0}
+                local known = replicas[address] or {limit = first}
                 if not found[address] then
                     found[address] = {limit = known.limit, waiting = known.waiting, servers = {}}
                 end
@@ -42,12 +42,12 @@ local function adapt(replica, current)
     local stats, limit = replica.checked:get_stats(), replica.limit
     -- So it begins while a check is under way.
     if (stats.check_status or ""):sub(1, 1) == "*" then
-        replica.waiting = replica.waiting + PERIOD
-        if replica.waiting > slow then
+        replica.waiting = replica.waiting and replica.waiting + PERIOD or 0
+        if replica.waiting >= slow then
             limit = math.max(least, math.floor(math.min(limit, current) * 3 / 4))
         end
     else
-        replica.waiting = 0
+        replica.waiting = nil
         -- More only while requests need them.
         if (stats.check_duration or 0) <= slow and current >= limit then
             limit = math.min(most, limit + math.ceil(limit / 8))
@@ -77,6 +77,8 @@ core.register_task(function()
             -- At rest there is nothing to adapt, and to ask for all figures of a server takes most of the time here.
             if replica.checked and current >= least then
                 adapt(replica, current)
+            else
+                replica.waiting = nil
             end
         end
         core.msleep(PERIOD)
