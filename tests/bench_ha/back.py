@@ -19,7 +19,7 @@ from app.listen import listening_sockets
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-REASONS = {200: "OK", 503: "Service Unavailable"}
+REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
 pool = create_pool()
 
 
@@ -39,8 +39,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
             target = urllib.parse.urlsplit(head.split(b" ", 2)[1].decode())
-            status = 200
-            if target.path != "/healthz":
+            status = 200 if target.path in ("/", "/healthz") else 404
+            if target.path == "/":
                 await asyncio.sleep(float(urllib.parse.parse_qs(target.query).get("delay", ["0"])[0]))
                 status = await asyncio.to_thread(ask_database)
             lines = [f"HTTP/1.1 {status} {REASONS[status]}", "Content-Type: text/plain", "Content-Length: 4"]
