@@ -9,8 +9,9 @@ local most, slow = tonumber(arguments[1]), tonumber(arguments[2])
 
 -- Milliseconds.
 local PERIOD, DISCOVERY = 100, 1000
--- A small application has about as many processes (gunicorn's advice for two processors is 5).
-local least = math.min(8, most)
+-- Twice what a small application has of processes, or more. With fewer, requests would be refused for a machine that is busy
+-- with something else, which makes checks slow as well.
+local least = math.min(16, most)
 -- Of a replica that is not known yet. Less would let requests wait after a reload, more would be too many for some before a
 -- check tells.
 local first = math.min(32, most)
