@@ -4,7 +4,7 @@ The load is open: connections come at a constant rate, whether earlier ones are 
 http). First the closed-loop capacity is measured, then shares and multiples of it are offered, each in turn to this
 project's defaults, to the same stack without limits (``fe_max_requests``, ``be_max_requests`` and ``lb_panic_share`` 0, a
 queue of 5 s), and to nginx before the same front ends. The application is the sample, whose page takes 10 ms more of
-processor time here: that of a usual framework takes as much, and 8 times the capacity can be offered then. The load
+processor time here, as much as a page of a usual framework: 8 times the capacity can be offered then. The load
 generator has the machine in common with all of them, and the machine changes its speed, so all of it is done in rounds.
 Shares of the best are those within a round. The table has the medians of the rounds, and the worst of what must not happen
 (no answer, replicas taken out, a late recovery). Prints each result at once, then a Markdown table, and draws the curve.

@@ -99,6 +99,7 @@ def balancer_tiers(tiers: list[dict[str, Any]], definitions: dict[str, list[dict
                 "replicas": tier["replicas"],
                 # Requests at a time that one load balancer sends to a server, which it may share with others; 0: unlimited.
                 "limit": -(-tier["max_requests"] // tier["load_balancers"]),
+                "shared_by": tier["load_balancers"],
             },
         }
         for tier in tiers

@@ -8,7 +8,7 @@ import time
 sys.path.insert(0, "/srv")
 from app import main
 
-SECONDS = float(os.environ["PAGE_MS"]) / 1000
+SECONDS = float(os.environ.get("PAGE_MS", "10")) / 1000
 
 
 class Page:

@@ -731,13 +731,39 @@ def test_limit_follows_what_a_replica_can_serve(plain):
     lost = restarts(plain)
     answers = slow(plain, 600, pause=0.005, path="/work", scheme="http")
     assert {answer.status for answer, _ in answers} == {200, 503}
-    # Most of them would wait in a replica for more than two seconds, health checks as well.
-    assert max(seconds for _, seconds in answers) < 2
+    # Of 128 at a time most would wait in a replica for more than two seconds, health checks as well.
+    assert max(busy(answers)) < 64
     assert sum(answer.status == 200 for answer, _ in answers) >= 0.7 * 3 * 100
     assert restarts(plain) == lost
-    # Those that only wait are as many as the setting says.
-    answers = slow(plain, 120, path="/wait", scheme="http")
+    # Those that only wait are more.
+    answers = slow(plain, 300, pause=0.01, path="/wait", scheme="http")
     assert {answer.status for answer, _ in answers} == {200}
+    assert max(busy(answers)) > 40
+
+
+def test_limit_outlives_a_reload(plain):
+    """Fifty requests at a time for each of two replicas, before and after: nothing waits until their number is learned again."""
+    master = plain.directory / "fe-lb/run/master.sock"
+    master.chmod(0o666)
+
+    def reload():
+        time.sleep(2.5)
+        stack_haproxy.save_state(master, [{"first": 1, "port": 8000}])
+        assert "Success=1" in stack_haproxy.ask(master, "reload", timeout=60)
+        stack_haproxy.drop_state(master)
+
+    with ThreadPoolExecutor() as pool:
+        reloaded = pool.submit(reload)
+        answers = slow(plain, 500, pause=0.01, path="/wait", scheme="http")
+        reloaded.result()
+    assert {answer.status for answer, _ in answers} == {200}
+    kept = (plain.directory / "fe-lb/run/limits").read_text()
+    assert all(int(line.split()[1]) > 40 for line in kept.splitlines()), kept
+
+
+def busy(answers):
+    """Return how many requests its server was serving when each of those came that were answered."""
+    return [json.loads(answer.text)["busy"] for answer, _ in answers if answer.status == 200]
 
 
 def restarts(edge):

@@ -74,7 +74,8 @@ def test_load_balancers_are_described_by_their_tier():
     tiers = found["balancer_tiers"](TIERS, found["tier_definitions"](TIERS, {}, {}))
     # Two edges share what a server may have.
     shared = found["balancer_tiers"]([{**TIERS[0], "load_balancers": 2}], {TIERS[0]["name"]: []})
-    assert (tiers[0]["servers"]["limit"], shared[0]["servers"]["limit"]) == (5, 3)
+    assert [tier["servers"]["limit"] for tier in (tiers[0], shared[0])] == [5, 3]
+    assert [tier["servers"]["shared_by"] for tier in (tiers[0], shared[0])] == [1, 2]
     texts = [{"wanted": "a @VERSION@", "between": ""}, {"wanted": "b @VERSION@", "between": "c @VERSION@"}]
     common = {
         "owner": {"user": 99, "group": 98},

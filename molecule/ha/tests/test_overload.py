@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ha import RATE, Events, Load
 from stack import PROJECT, changed, wait_until
-from stack_haproxy import ask, backends, drop_state, read_servers, save_state
+from stack_haproxy import ask, backends, drop_state, read_rows, read_servers, save_state
 
 # A stack that takes its servers out, answers 503 and comes back now and then answers far less than this share of what it can
 # serve. How close to all of it a quiet machine comes is measured by `make bench-overload`.
@@ -22,7 +22,7 @@ MOST = 450
 RECOVERY = 2
 GONE = "/gone-by-mistake"
 # While something changes: the share of the capacity that is asked for, replicas of each tier, and the seconds that a request
-# takes: so long that what the machine adds hardly counts, and so many that the others can do the work of one.
+# takes: so long that what the machine adds hardly counts, and so many that the queue takes what the others cannot.
 SHARE, REPLICAS, DELAY = 0.9, 8, 0.4
 EVENTS = {
     "roll fe and be": lambda events: events.roll("fe", "be"),
@@ -90,7 +90,7 @@ def test_more_than_can_be_served_is_refused_and_the_rest_is_answered(stack):
 
 def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, tmp_path, capsys):
     """The limits leave places for so many requests, so the capacity does not depend on the machine."""
-    places = math.floor(RATE / SHARE * DELAY / REPLICAS)
+    places = max(1, math.floor(RATE / SHARE * DELAY / REPLICAS))
     names = ("fe_environment", "be_environment")
     limits = dict.fromkeys(("fe_max_requests", "be_max_requests"), places)
     settings = {name: stack.settings[name] for name in names} | {"fe_replicas": REPLICAS, "be_replicas": REPLICAS} | limits
@@ -98,6 +98,8 @@ def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, t
     try:
         events.apply()
         events.until_all_serve()
+        rows = read_rows(ask(stack.directory / "be-lb/run/master.sock", "@1 show stat be 4 -1"))
+        assert {row["slim"] for row in rows if row["addr"]} == {str(places)}
         windows = []
         with Load(stack, path=f"/?delay={DELAY}") as load:
             for name, event in EVENTS.items():

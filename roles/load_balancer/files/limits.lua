@@ -3,36 +3,75 @@
 -- An application with few processes, or whose pages take much processor time, can serve fewer requests at a time than maxconn
 -- says. The others wait inside it, and so does its health check, until it fails. HAProxy has no limit that follows the server.
 --
--- Arguments: the maximum; milliseconds of a slow check; the backend that checks; further backends with the same servers.
+-- Arguments: the limits that a replica never falls below, that it begins with, and that it never exceeds; milliseconds of a slow
+-- check; the backend that checks; further backends with the same servers.
 local arguments = table.pack(...)
-local most, slow = tonumber(arguments[1]), tonumber(arguments[2])
+local least, first, most, slow = table.unpack(arguments, 1, 4)
+least, first, most, slow = tonumber(least), tonumber(first), tonumber(most), tonumber(slow)
+local CHECKED = 5
 
 -- Milliseconds.
 local PERIOD, DISCOVERY = 100, 1000
--- Twice what a small application has of processes, or more. With fewer, requests would be refused for a machine that is busy
--- with something else, which makes checks slow as well.
-local least = math.min(16, most)
--- Of a replica that is not known yet. Less would let requests wait after a reload, more would be too many for some before a
--- check tells.
-local first = math.min(32, most)
+-- Limits outlive a reload: the process that follows begins with those of the one before.
+local KEPT = "/run/haproxy/limits"
 local replicas = {} -- by address
+local taken = {} -- slots that hold a replica
+
+local function now()
+    local time = core.now()
+    return time.sec * 1000 + time.usec // 1000
+end
+
+local function read()
+    local file = io.open(KEPT)
+    if not file then
+        return
+    end
+    for line in file:lines() do
+        local address, limit = line:match("^(%S+) (%d+)$")
+        if address then
+            replicas[address] = {limit = math.max(least, math.min(most, tonumber(limit)))}
+        end
+    end
+    file:close()
+end
+
+local function keep()
+    -- A process that a reload has replaced goes on for as long as its connections last, and knows no better.
+    if core.get_info().Stopping ~= 0 then
+        return
+    end
+    local file = io.open(KEPT .. ".new", "w")
+    if file then
+        for address, replica in pairs(replicas) do
+            file:write(address, " ", replica.limit, "\n")
+        end
+        file:close()
+        os.rename(KEPT .. ".new", KEPT)
+    end
+end
 
 -- Learn which servers of the backends are the same replica; what is known of a replica stays.
 local function discover()
     local found = {}
-    for place = 3, arguments.n do
-        for _, server in pairs(core.backends[arguments[place]].servers) do
-            local address = server:get_addr()
+    for place = CHECKED, arguments.n do
+        for name, server in pairs(core.backends[arguments[place]].servers) do
+            local address, slot = server:get_addr(), place .. " " .. name
             if address and not address:find("unknown", 1, true) then
                 local known = replicas[address] or {limit = first}
-                if not found[address] then
-                    found[address] = {limit = known.limit, waiting = known.waiting, servers = {}}
+                found[address] = found[address] or {limit = known.limit, since = known.since, servers = {}}
+                if taken[slot] ~= address then
+                    server:set_maxconn(known.limit)
+                    taken[slot] = address
                 end
-                server:set_maxconn(known.limit)
                 table.insert(found[address].servers, server)
-                if place == 3 then
+                if place == CHECKED then
                     found[address].checked = server
                 end
+            elseif taken[slot] then
+                -- Whoever comes next begins as everybody.
+                server:set_maxconn(first)
+                taken[slot] = nil
             end
         end
     end
@@ -43,32 +82,37 @@ local function adapt(replica, current)
     local stats, limit = replica.checked:get_stats(), replica.limit
     -- So it begins while a check is under way.
     if (stats.check_status or ""):sub(1, 1) == "*" then
-        replica.waiting = replica.waiting and replica.waiting + PERIOD or 0
-        if replica.waiting >= slow then
+        replica.since = replica.since or now()
+        if now() - replica.since >= slow then
             limit = math.max(least, math.floor(math.min(limit, current) * 3 / 4))
         end
     else
-        replica.waiting = nil
+        replica.since = nil
         -- More only while requests need them.
         if (stats.check_duration or 0) <= slow and current >= limit then
             limit = math.min(most, limit + math.ceil(limit / 8))
         end
     end
-    if limit ~= replica.limit then
-        replica.limit = limit
-        for _, server in ipairs(replica.servers) do
-            server:set_maxconn(limit)
-        end
+    if limit == replica.limit then
+        return false
     end
+    replica.limit = limit
+    for _, server in ipairs(replica.servers) do
+        server:set_maxconn(limit)
+    end
+    return true
 end
 
+read()
 core.register_task(function()
-    local age = DISCOVERY
+    local discovered, changed = 0, false
     while true do
-        age = age + PERIOD
-        if age >= DISCOVERY then
+        if now() - discovered >= DISCOVERY then
             discover()
-            age = 0
+            if changed then
+                keep()
+            end
+            discovered, changed = now(), false
         end
         for _, replica in pairs(replicas) do
             local current = 0
@@ -77,9 +121,9 @@ core.register_task(function()
             end
             -- At rest there is nothing to adapt, and to ask for all figures of a server takes most of the time here.
             if replica.checked and current >= least then
-                adapt(replica, current)
+                changed = adapt(replica, current) or changed
             else
-                replica.waiting = nil
+                replica.since = nil
             end
         end
         core.msleep(PERIOD)
