@@ -742,7 +742,7 @@ def test_limit_follows_what_a_replica_can_serve(plain):
 
 
 def test_limit_outlives_a_reload(plain):
-    """Fifty requests at a time for each of two replicas, before and after: nothing waits until their number is learned again."""
+    """Fifty requests at a time for each of two replicas, before and after: nothing waits for their number to be learned."""
     master = plain.directory / "fe-lb/run/master.sock"
     master.chmod(0o666)
 
