@@ -1,7 +1,6 @@
 """More requests than the stack can serve, and checks that fail although the application serves."""
 
 import asyncio
-import math
 import time
 import urllib.request
 from collections import Counter
@@ -22,8 +21,8 @@ MOST = 450
 RECOVERY = 2
 GONE = "/gone-by-mistake"
 # While something changes: the share of the capacity that is asked for, replicas of each tier, and the seconds that a request
-# takes: so long that what the machine adds hardly counts, and so many that the queue takes what the others cannot.
-SHARE, REPLICAS, DELAY = 0.9, 8, 0.4
+# takes: so long that what the machine adds hardly counts, and so many that the others can do the work of one.
+SHARE, REPLICAS, DELAY = 0.9, 16, 0.85
 EVENTS = {
     "roll fe and be": lambda events: events.roll("fe", "be"),
     "scale fe up": lambda events: events.scale(REPLICAS + 4),
@@ -90,7 +89,7 @@ def test_more_than_can_be_served_is_refused_and_the_rest_is_answered(stack):
 
 def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, tmp_path, capsys):
     """The limits leave places for so many requests, so the capacity does not depend on the machine."""
-    places = max(1, math.floor(RATE / SHARE * DELAY / REPLICAS))
+    places = max(1, round(RATE / SHARE * DELAY / REPLICAS))
     names = ("fe_environment", "be_environment")
     limits = dict.fromkeys(("fe_max_requests", "be_max_requests"), places)
     settings = {name: stack.settings[name] for name in names} | {"fe_replicas": REPLICAS, "be_replicas": REPLICAS} | limits
