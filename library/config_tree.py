@@ -52,6 +52,7 @@ options:
       name: {type: str, required: true, description: "What is checked, for messages."}
       argv: {type: list, elements: str, required: true, description: "The command; C({tree}) stands for the staged folder."}
       paths: {type: list, elements: str, required: true, description: Beginnings of paths that the command looks at.}
+      cause: {type: str, default: "", description: "What marks a line that says what is wrong: the first is shown alone."}
   stack:
     description:
       - Stack whose folder it is. Another stack's folder, and one with files that are not the stack's, is refused. What is
@@ -203,9 +204,9 @@ def run_checks(staged: Path, checks: list[dict], changed: list[str]) -> None:
         argv = [argument.replace("{tree}", str(staged)) for argument in check["argv"]]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            lines = (done.stdout + done.stderr).replace(str(staged), "").strip().splitlines()
-            # With its last line MySQL says no more than that it ends.
-            output = "\n".join(line for line in lines if not line.endswith("[Server] Aborting"))
+            output = (done.stdout + done.stderr).replace(str(staged), "").strip()
+            # The others come of it.
+            output = next((line for line in output.splitlines() if check["cause"] and check["cause"] in line), output)
             raise RefusalError(f"{check['name']} is not valid, nothing was changed: {output[-2000:]}")
 
 
@@ -302,6 +303,7 @@ def main() -> None:
         "name": {"type": "str", "required": True},
         "argv": {"type": "list", "elements": "str", "required": True},
         "paths": {"type": "list", "elements": "str", "required": True},
+        "cause": {"type": "str", "default": ""},
     }
     options = {
         "path": {"type": "path", "required": True},

@@ -23,6 +23,8 @@ PORT = 8000
 # From RFC 6455.
 MAGIC = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 TIMEOUT = 10
+# Seconds after which paths are answered.
+PAUSES = {"/slow": 0.2, "/wait": 1}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     /own: with headers of the application's own; /drop/NAME: the server of that name closes the connection without an answer;
     /deaf/NAME: the server of that name takes no more connections; /socket: a WebSocket that sends back what it gets;
-    /slow: a fifth of a second later; /wait: a second later; /work: when 20 ms of the only worker are free, for which health
+    /slow: a fifth of a second later; /wait: a second later; /work: when 12 ms of the only worker are free, for which health
     checks wait as well; /odd/NAME: the server of that name pauses for five seconds in each second one;
     /sick and /well: from now on its health check fails, or passes.
     """
@@ -71,11 +73,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = socket.gethostname()
         if path in ("/sick", "/well"):
             type(self).sick = path == "/sick"
-        if path in ("/slow", "/wait"):
-            time.sleep(0.2 if path == "/slow" else 1)
+        time.sleep(PAUSES.get(path, 0))
         if path in ("/work", "/healthz"):
             with self.worker:
-                time.sleep(0.02 if path == "/work" else 0)
+                time.sleep(0.012 if path == "/work" else 0)
         if path == f"/odd/{name}":
             type(self).odd += 1
             time.sleep(5 * (self.odd % 2))

@@ -39,7 +39,6 @@ FACTORS = (0.5, 1, 2, 4, 8)
 COMMON = {
     # All requests come from one address, whose limits are not what is measured.
     "edge_limits": {"connections": 1_000_000, "requests": 1_000_000},
-    "fe_command": ["python", "/bench/page.py"],
     "fe_mounts": [{"source": "tests/bench_overload", "target": "/bench"}],
 }
 WITHOUT = {"fe_max_requests": 0, "be_max_requests": 0, "lb_panic_share": 0, "lb_timeouts": {"queue": "5s"}}
@@ -232,7 +231,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ["ANSIBLE_CONFIG"] = str(PROJECT / "ansible.cfg")
     arguments.output.mkdir(exist_ok=True)
-    COMMON.update({"fe_environment": {"PAGE_MS": str(arguments.page)}, **json.loads(arguments.set)})
+    COMMON.update({"fe_command": ["python", "/bench/page.py", str(arguments.page)], **json.loads(arguments.set)})
     run(PLAYBOOK, "tests/helper.yml", *SETTINGS, "-e", "image_source=debian", "-e", "helper=bench:debian")
     try:
         converge({})

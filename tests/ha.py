@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench_lb import certificate
 from stack import GATE, PROJECT, Stack, run, wait_until
-from stack_haproxy import Server, ask, read_servers, read_sessions
+from stack_haproxy import Server, ask, drop_state, read_servers, read_sessions, save_state
 from stack_process import family
 
 # Requests per second, a multiple of 20 or fewer (LOAD_RATE=10), and those beside them that take long.
@@ -265,6 +265,13 @@ class Events:
         self.refusal = " ".join(refused.stdout.split())
         assert self.stack.ids() == before
         self.until_all_serve(5)
+
+
+def reload_balancer(master: Path, port: int) -> None:
+    """Let a load balancer read its configuration, as a change of it does; its servers listen on ``port``."""
+    save_state(master, [{"first": 1, "port": port}])
+    assert "Success=1" in ask(master, "reload", timeout=60)
+    drop_state(master)
 
 
 def signal_all(process: int, number: int) -> None:

@@ -1,6 +1,5 @@
-"""The sample's front end, whose page takes as much processor time as that of a larger application: PAGE_MS milliseconds."""
+"""The sample's front end, whose page takes as much processor time as that of a larger application: page.py MILLISECONDS."""
 
-import os
 import runpy
 import sys
 import time
@@ -8,7 +7,7 @@ import time
 sys.path.insert(0, "/srv")
 from app import main
 
-SECONDS = float(os.environ.get("PAGE_MS", "10")) / 1000
+SECONDS = float(sys.argv[1]) / 1000
 
 
 class Page:

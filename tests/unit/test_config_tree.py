@@ -54,7 +54,8 @@ def test_failed_check_changes_nothing(tmp_path):
 def test_failed_check_says_the_cause_alone(tmp_path):
     """As mysqld says it (MySQL 9.7)."""
     said = ["0 [ERROR] [MY-000067] [Server] unknown variable 'a=1'.", "0 [ERROR] [MY-010119] [Server] Aborting"]
-    check = {"name": "The file", "paths": ["b"], "argv": ["sh", "-c", 'printf "%s\n" "$@"; exit 1', "sh", *said]}
+    argv = ["sh", "-c", 'printf "%s\n" "$@"; exit 1', "sh", "0 [Warning] Something else", *said]
+    check = {"name": "The file", "paths": ["b"], "argv": argv, "cause": "[ERROR]"}
     with pytest.raises(config_tree.RefusalError) as refusal:
         converge(parameters(tmp_path, [{"path": "b", "content": "x"}], checks=[check]))
     assert str(refusal.value) == f"The file is not valid, nothing was changed: {said[0]}"

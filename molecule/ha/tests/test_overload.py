@@ -7,9 +7,9 @@ from collections import Counter
 
 import pytest
 import yaml
-from ha import RATE, Events, Load
+from ha import RATE, Events, Load, reload_balancer
 from stack import PROJECT, changed, wait_until
-from stack_haproxy import ask, backends, drop_state, read_rows, read_servers, save_state
+from stack_haproxy import ask, backends, read_servers, server_rows
 
 # A stack that takes its servers out, answers 503 and comes back now and then answers far less than this share of what it can
 # serve. How close to all of it a quiet machine comes is measured by `make bench-overload`.
@@ -97,7 +97,7 @@ def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, t
     try:
         events.apply()
         events.until_all_serve()
-        rows = read_rows(ask(stack.directory / "be-lb/run/master.sock", "@1 show stat be 4 -1"))
+        rows = server_rows(ask(stack.directory / "be-lb/run/master.sock", "@1 show stat"), "be")
         assert {row["slim"] for row in rows if row["addr"]} == {str(places)}
         windows = []
         with Load(stack, path=f"/?delay={DELAY}") as load:
@@ -123,9 +123,7 @@ def unhealthy(stack):
 
     def lose():
         file.write_text(text.replace(f" uri {path} ", f" uri {GONE} ").replace("    description ", "    description 0bad"))
-        save_state(master, [{"first": 1, "port": stack.settings["fe_port"]}])
-        assert "Success=1" in ask(master, "reload", timeout=60)
-        drop_state(master)
+        reload_balancer(master, stack.settings["fe_port"])
 
     yield lose
     assert changed(stack.playbook("site.yml").stdout)

@@ -58,15 +58,18 @@ local function discover()
         for name, server in pairs(core.backends[arguments[place]].servers) do
             local address, slot = server:get_addr(), place .. " " .. name
             if address and not address:find("unknown", 1, true) then
-                local known = replicas[address] or {limit = first}
-                found[address] = found[address] or {limit = known.limit, since = known.since, servers = {}}
+                local replica = found[address]
+                if not replica then
+                    replica = replicas[address] or {limit = first}
+                    replica.servers, replica.checked, found[address] = {}, nil, replica
+                end
                 if taken[slot] ~= address then
-                    server:set_maxconn(known.limit)
+                    server:set_maxconn(replica.limit)
                     taken[slot] = address
                 end
-                table.insert(found[address].servers, server)
+                table.insert(replica.servers, server)
                 if place == CHECKED then
-                    found[address].checked = server
+                    replica.checked = server
                 end
             elseif taken[slot] then
                 -- Whoever comes next begins as everybody.
