@@ -305,8 +305,7 @@ def test_replacement_of_a_load_balancer_is_announced(stack, events):
     said = journal.read_text()[seen:]
     assert "fe-lb has to be replaced: the application is not reached for about two seconds" in said
     events.until_all_serve(5)
-    # Front ends may have kept connections to the be-lb that is gone.
-    wait_until(lambda: stack.request().status == 200, 5)
+    assert stack.request().status == 200
 
 
 def test_watchdog_can_be_switched_off(stack, events):
