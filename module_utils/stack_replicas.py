@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ansible.module_utils.stack_haproxy import Server, failed_checks, first_of, read_sessions
+from ansible.module_utils.stack_haproxy import Server, failed_checks, fails_open, first_of, read_sessions, share_taken
 from ansible.module_utils.stack_project import PAUSE, Container, RolloutError, Stack, broken, names
 from ansible.module_utils.stack_rollout import batch_size, next_step
 from ansible.module_utils.stack_trial import ANSWERED, brief
@@ -20,6 +20,9 @@ from ansible.module_utils.stack_trouble import Watch
 FORGET = 15.0
 # Share of the containers that are stopped at a time when there shall be fewer.
 LEAVE = 0.25
+# Share of a tier's places that requests take, above which containers start one at a time: what starts keeps the processors from
+# those that serve, and these have little left.
+BUSY = 0.75
 
 
 class Rollout:
@@ -103,6 +106,9 @@ class Rollout:
         total = max(0, self.service["replicas"] - len(current)) or len(old)
         leave = max(1, math.ceil(len(running) * LEAVE))
         while step := next_step(len(current), len(old), self.service["replicas"], self.batch, leave):
+            if step.start > 1 and self.busy():
+                step = next_step(len(current), len(old), self.service["replicas"], 1, leave)
+                self.say("start", "most places are taken, so one starts at a time")
             if step.start:
                 self.check_room(step.start)
                 part = f" ({done + step.start} of {total})" if step.start < total else ""
@@ -120,6 +126,11 @@ class Rollout:
                 current.sort(key=lambda container: container.number)
                 self.retire(current[-step.retire_current :])
                 current = current[: -step.retire_current]
+
+    def busy(self) -> bool:
+        """Tell whether requests take most places of the tier in one of its load balancers."""
+        answers = [self.stack.ask(balancer, "@1 show stat") for balancer in self.balancers]
+        return any(share_taken(answer, self.name) > BUSY or fails_open(answer, self.name) for answer in answers)
 
     def serving(self, container: Container) -> bool:
         """Tell whether every load balancer sends requests to a container."""

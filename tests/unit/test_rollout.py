@@ -161,6 +161,34 @@ def test_new_container_is_admitted_by_the_definition_that_is_wanted(tmp_path, fi
         rollout.check_room(1)
 
 
+@pytest.mark.parametrize(("taken", "batches"), [([0] * 4, [4, 4]), ([7] * 4, [1] * 8), ([7, 7, 2, 2, 2], [1, 1, 4, 2])])
+def test_containers_start_one_at_a_time_while_most_places_are_taken(tmp_path, monkeypatch, taken, batches):
+    stack = stack_project.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
+    old = [Engine.container(f"old{n}", n, "running") for n in range(8)]
+    new = iter([Engine.container(f"new{n}", 8 + n, "running") for n in range(8)])
+    service = {"name": "fe", "replicas": 8, "batch": "4", "first": 0, "load_balancers": [{"name": "fe-lb"}], "drain": 1}
+    rollout = stack_replicas.Rollout(stack, service, {}, 1, lambda *_: None)
+    moments, begun = iter(taken), []
+    columns = "# pxname,svname,type,status,scur,slim,qcur,act,rate"
+
+    def ask(*_):
+        return f"{columns}\nfe,fe-1,2,UP,{next(moments, taken[-1])},8,0,,\nfe,BACKEND,1,UP,0,0,0,1,0"
+
+    def start(number, _):
+        begun.append(number)
+        return [next(new) for _ in range(number)]
+
+    replaced = {"found": lambda: old, "is_current": lambda item: item not in old, "start": start, "serving": bool}
+    for name in ("undrain", "check_room", "admit", "retire"):
+        replaced[name] = lambda *_: None
+    for name, function in replaced.items():
+        monkeypatch.setattr(rollout, name, function)
+    monkeypatch.setattr(stack, "servers", lambda *_: [])
+    monkeypatch.setattr(stack, "ask", ask)
+    rollout.run()
+    assert begun == batches
+
+
 class Engine(stack_project.Stack):
     """The engine, as far as a load balancer is replaced: containers by their id, with what it was told to do."""
 
