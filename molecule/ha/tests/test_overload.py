@@ -23,8 +23,8 @@ GONE = "/gone-by-mistake"
 # While something changes: the share of the capacity that is asked for, replicas of each tier, and the seconds that a request
 # takes: so long that what the machine adds hardly counts, and so many that the others can do the work of one.
 SHARE, REPLICAS, DELAY = 0.9, 16, 0.85
-# Not a roll: eight containers that start at a time take what is left of two processors, and the capacity with it.
 EVENTS = {
+    "roll fe and be": lambda events: events.roll("fe", "be"),
     "scale fe up": lambda events: events.scale(REPLICAS + 4),
     "scale fe down": lambda events: events.scale(REPLICAS),
     "reload": lambda events: events.reload(1),
