@@ -189,6 +189,11 @@ class Stack:
         everything = {**os.environ, **settings, **(environment or {})}
         return run(*command, str(PROJECT / "playbooks" / name), *arguments, check=check, env=everything)
 
+    def another(self, name: str) -> dict:
+        """Return settings of another stack, which needs none of the address ranges of the engine."""
+        subnets = {network: f"10.213.{40 + n // 4}.{n % 4 * 64}/26" for n, network in enumerate(self.model["networks"])}
+        return {"stack_name": name, "http_port": 18999, "https_port": 18998, "network_subnets": subnets}
+
     def port(self, scheme: str) -> int:
         """Return the published port of http, https, Prometheus or the console."""
         edge = {"http": ("fe-lb", 8080), "https": ("fe-lb", 8443)}

@@ -118,7 +118,7 @@ def test_data_volume_of_something_else_is_refused(stack, own, words):
     # Nothing has to be built for a deployment that ends before it begins.
     settings = {f"{tier}_image": stack.containers(tier)[0]["Config"]["Image"] for tier in ("fe", "be")}
     settings["image_source"] = json.loads((stack.directory / "state.json").read_text())["image_source"]
-    settings |= {"monitoring_enabled": False, "stack_name": name, "http_port": 18997, "https_port": 18996}
+    settings |= stack.another(name)
     try:
         refuse(stack, settings, words.format(name))
         # What keeps the stack for the run gives it back when the run has ended.
