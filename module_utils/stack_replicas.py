@@ -20,8 +20,8 @@ from ansible.module_utils.stack_trouble import Watch
 FORGET = 15.0
 # Share of the containers that are stopped at a time when there shall be fewer.
 LEAVE = 0.25
-# Share of a tier's places that requests take, above which containers start one at a time: what starts keeps the processors from
-# those that serve, and these have little left.
+# Share of a tier's places that requests take, above which containers start one at a time: what starts takes processor time
+# from those that serve, and these have none to spare.
 BUSY = 0.75
 
 
