@@ -106,13 +106,14 @@ class Rollout:
         total = max(0, self.service["replicas"] - len(current)) or len(old)
         leave = max(1, math.ceil(len(running) * LEAVE))
         while step := next_step(len(current), len(old), self.service["replicas"], self.batch, leave):
+            why = ""
             if step.start > 1 and self.busy():
                 step = next_step(len(current), len(old), self.service["replicas"], 1, leave)
-                self.say("start", "most places are taken, so one starts at a time")
+                why = "; one at a time, because the tier is busy"
             if step.start:
                 self.check_room(step.start)
                 part = f" ({done + step.start} of {total})" if step.start < total else ""
-                self.say("start", f"starting {step.start}{part} beside {len(current) + len(old)}")
+                self.say("start", f"starting {step.start}{part} beside {len(current) + len(old)}{why}")
                 new = self.start(step.start, current + old)
                 self.admit(new, new)
                 current += new
