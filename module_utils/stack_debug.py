@@ -20,8 +20,6 @@ from pathlib import Path
 from ansible.module_utils import stack_lock, stack_run
 from ansible.module_utils.stack_haproxy import MAINTENANCE, RUNNING, Server, ask, tier_servers
 
-# Bit of srv_admin_state: somebody has put the server into maintenance (HAProxy's management guide, "show servers state").
-FORCED = 0x01
 # Seconds that the others have to pass a check before the replica of the session goes.
 TAKE_BACK = 5.0
 # Seconds between two looks at the load balancer.
@@ -76,8 +74,6 @@ class Session:
                 servers = self.servers() if address else []
                 for server in servers:
                     if server.address == address and server.operation == RUNNING and server.path not in own:
-                        # Kept for whoever puts everything right, which may not be this process.
-                        stack_lock.claim(self.folder, {**self.run, "servers": [*own, server.path]}, 0)
                         self.balancer(f"disable health {server.path}")
                         own.append(server.path)
                         if server.backend == self.tier:
@@ -92,29 +88,36 @@ class Session:
         return tier_servers(self.balancer("show servers state"), self.tier)
 
     def restore(self) -> None:
-        """Put everything right, whoever has ended the session: the replica goes, the others serve."""
-        held = stack_lock.running(self.folder)
-        if held.get("id") != self.run["id"]:
-            return
+        """Put everything right, whoever has ended the session, and let the next run have the stack."""
+        if stack_lock.running(self.folder).get("id") == self.run["id"]:
+            self.clean()
+            (self.folder / stack_lock.RUN).unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Let the replica of a session go, and the others serve."""
         # A balancer that is away has forgotten it all when it is back.
         with contextlib.suppress(OSError):
-            for server in self.servers():
-                if server.administration & FORCED:
-                    self.balancer(f"set server {server.path} state ready")
+            freed = [server.path for server in self.servers() if server.kept_out]
+            for path in freed:
+                self.balancer(f"set server {path} state ready")
             # They are checked before they get requests, and this one serves until then.
             deadline = time.monotonic() + TAKE_BACK
-            while time.monotonic() < deadline and not any(
-                server.operation == RUNNING and server.address and server.path not in held.get("servers", [])
-                for server in self.servers()
-                if server.backend == self.tier
+            while (
+                freed
+                and time.monotonic() < deadline
+                and not any(
+                    server.operation == RUNNING and server.address and not server.unchecked
+                    for server in self.servers()
+                    if server.backend == self.tier
+                )
             ):
                 time.sleep(LOOK)
         subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
         with contextlib.suppress(OSError):
-            for path in held.get("servers", []):
+            for server in self.servers():
                 # A slot keeps this for the container that it gets next.
-                self.balancer(f"enable health {path}")
-        (self.folder / stack_lock.RUN).unlink(missing_ok=True)
+                if server.unchecked:
+                    self.balancer(f"enable health {server.path}")
 
     def relay(self, listener: socket.socket) -> None:
         """Hand what comes to a port of the host to that of the container's loopback, which no other container reaches."""
@@ -134,6 +137,8 @@ def debug(client: list[str], stack: dict, folder: Path, tier: str, port: int) ->
     other = stack_lock.claim(folder, session.run, 0)
     if other:
         return stack_lock.refusal(other)
+    # What a session has left that nobody has put right: its machine was switched off, perhaps.
+    session.clean()
     # However this process ends, everything is put right; what it leaves in the terminal ends with the container.
     stack_run.keep(os.getpid(), lambda: os.utime(folder / stack_lock.RUN), session.restore, patient=False)
     for number in (signal.SIGHUP, signal.SIGTERM):

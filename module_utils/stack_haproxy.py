@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Bits of srv_admin_state and the values of srv_op_state (HAProxy's management guide, "show servers state").
-FORCED_DRAIN = 0x08
+# Bits of srv_admin_state and srv_check_state, and values of srv_op_state (HAProxy's management guide, "show servers state").
+FORCED_MAINTENANCE, FORCED_DRAIN = 0x01, 0x08
+CHECKS_CONFIGURED, CHECKS_ENABLED = 0x02, 0x04
 MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
 STOPPED, RUNNING = 0, 2
 # Codes of a check that has passed.
@@ -151,6 +152,7 @@ class Server:
     operation: int
     administration: int
     backend: str = ""
+    checks: int = CHECKS_CONFIGURED | CHECKS_ENABLED
 
     @property
     def path(self) -> str:
@@ -166,6 +168,16 @@ class Server:
     def draining(self) -> bool:
         """Whether somebody has said that it shall get no new requests."""
         return bool(self.administration & FORCED_DRAIN)
+
+    @property
+    def kept_out(self) -> bool:
+        """Whether somebody has said that it shall get no requests at all."""
+        return bool(self.administration & FORCED_MAINTENANCE)
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether somebody has switched its checks off."""
+        return bool(self.checks & CHECKS_CONFIGURED) and not self.checks & CHECKS_ENABLED
 
 
 def read_servers(state: str) -> list[Server]:
@@ -188,12 +200,12 @@ def read_servers(state: str) -> list[Server]:
             address = "" if fields["srv_addr"] == "-" or administration & MAINTENANCE else fields["srv_addr"]
             if address:
                 ipaddress.ip_address(address)
-            name, backend = fields["srv_name"], fields["be_name"]
+            name, backend, checks = fields["srv_name"], fields["be_name"], int(fields.get("srv_check_state", Server.checks))
         except (KeyError, ValueError) as error:
             raise AnswerError("the servers of the load balancer are not in HAProxy's form") from error
         if not NAME.fullmatch(name) or not NAME.fullmatch(backend):
             raise AnswerError("the servers of the load balancer are not in HAProxy's form")
-        servers.append(Server(name, address, operation, administration, backend))
+        servers.append(Server(name, address, operation, administration, backend, checks))
     return servers
 
 

@@ -149,13 +149,19 @@ class Rollout:
         return self.service["first"] in (0, first_of(server.name))
 
     def undrain(self, running: list[Container]) -> None:
-        """Make drained slots ready, except those of old containers that others stand in for."""
+        """Make drained slots ready, except those of old containers that others stand in for.
+
+        So are those that a session of `make debug` has left in maintenance or without checks: a slot keeps that for the
+        container that it gets next, which would never be in rotation.
+        """
         old = self.addresses([container for container in running if not self.is_current(container)])
         for balancer in self.balancers:
             servers = self.stack.servers(balancer, self.name)
             spared = any(server.up for server in servers if server.backend == self.name)
             for server in servers:
-                if server.draining and not (spared and server.address in old):
+                if server.unchecked:
+                    self.stack.ask(balancer, f"@1 enable health {server.path}")
+                if server.kept_out or (server.draining and not (spared and server.address in old)):
                     self.say("clean", f"{balancer['name']} sends requests to {server.name} again")
                     self.stack.set_state(balancer, server, "ready")
 

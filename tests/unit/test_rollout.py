@@ -161,6 +161,35 @@ def test_new_container_is_admitted_by_the_definition_that_is_wanted(tmp_path, fi
         rollout.check_room(1)
 
 
+def test_slots_that_somebody_has_kept_out_or_unchecked_serve_again(tmp_path, monkeypatch):
+    """As a session of the debugger leaves them whose machine was switched off: the next container would never be checked."""
+    stack = stack_project.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
+    slots = [
+        "be be-1 10.0.0.1 0 1 6",
+        "be be-2 10.0.0.2 2 0 6",
+        "be be-3 - 0 32 2",
+        "be-open be-3 - 0 32 2",
+        "be be-4 - 0 32 6",
+    ]
+    slots += ["be be-5 10.0.0.5 1 8 6", "fe fe-1 10.0.1.1 0 1 2"]
+    columns = "# be_name srv_name srv_addr srv_op_state srv_admin_state srv_check_state"
+    told = []
+
+    def ask(_, command):
+        told.append(command.removeprefix("@1 "))
+        return "\n".join(["1", columns, *slots]) if command.endswith("state") else ""
+
+    monkeypatch.setattr(stack, "ask", ask)
+    service = {"name": "be", "replicas": 2, "batch": "1", "first": 0, "load_balancers": [{"name": "be-lb"}]}
+    stack_replicas.Rollout(stack, service, {}, 1, lambda *_: None).undrain([])
+    assert sorted(told[1:]) == [
+        "enable health be-open/be-3",
+        "enable health be/be-3",
+        "set server be/be-1 state ready",
+        "set server be/be-5 state ready",
+    ]
+
+
 @pytest.mark.parametrize(("taken", "batches"), [([0] * 4, [4, 4]), ([7] * 4, [1] * 8), ([7, 7, 2, 2, 2], [1, 1, 4, 2])])
 def test_containers_start_one_at_a_time_while_most_places_are_taken(tmp_path, monkeypatch, taken, batches):
     stack = stack_project.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)

@@ -34,7 +34,7 @@ SERVICES = {
     "be": {"environment": {"APP_MODE": "development"}, "networks": {"backend": None, "data": None}},
     "db": {},
 }
-HEADER = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n"
+HEADER = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_check_state\n"
 
 
 class Host:
@@ -180,8 +180,9 @@ class Balancer:
     def answer(self, command):
         """Return what HAProxy says to a command."""
         if command.startswith("show servers state"):
-            slots = [(*path.split("/"), *values) for path, values in self.servers.items()]
-            rows = ["1 {} 1 {} {} {} {}".format(*slot) for slot in [*slots, ("be-lb", "be-9", "10.0.0.7", 2, 0)]]
+            checks = {path: 2 if path in self.unchecked else 6 for path in self.servers}
+            slots = [(*path.split("/"), *values, checks[path]) for path, values in self.servers.items()]
+            rows = ["1 {} 1 {} {} {} {} {}".format(*slot) for slot in [*slots, ("be-lb", "be-9", "10.0.0.7", 2, 0, 2)]]
             return HEADER + "\n".join(rows) + "\n"
         self.heard.append(command)
         if self.checked:
@@ -274,9 +275,12 @@ def test_session_that_is_broken_off_is_put_right(session, number):
     if number is None:
         balancer.found()
     options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment, "start_new_session": True}
+    # What an earlier one has left, of which nobody knows any more.
+    balancer.unchecked.add("be/be-2")
     with subprocess.Popen(words, **options) as process:
         if number:
             wait_until(lambda: stack_lock.running(one.folder))
+            wait_until(lambda: "enable health be/be-2" in balancer.heard)
             balancer.found()
             wait_until(lambda: balancer.unchecked and balancer.servers["be/be-1"][2])
             assert not balancer.as_before()

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+import stack_lock
 from developer import ROOT, Developer, as_root, developers
 from stack import wait_until
 from stack_haproxy import ask
@@ -88,7 +89,8 @@ class Terminal:
 
     def __init__(self, command):
         self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        # A terminal tells those who run in it that it closes, if it is theirs.
+        self.process = subprocess.Popen(["setsid", "--ctty", *command], stdin=slave, stdout=slave, stderr=slave)
         os.close(slave)
         self.text = ""
 
@@ -172,6 +174,5 @@ def test_session_that_is_broken_off_leaves_everything_as_before(developer, numbe
     before = developer.ids()
     with debugger(developer) as terminal:
         terminal.shows("serves alone now")
-        (process,) = developer.run("pgrep", "-u", str(developer.uid), "-f", "bin/running.py debug").stdout.split()[-1:]
-        as_root("kill", f"-{number.value}", process)
+        as_root("kill", f"-{number.value}", str(stack_lock.running(developer.directory)["process"]))
     wait_until(lambda: undisturbed(developer, before))
