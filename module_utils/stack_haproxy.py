@@ -280,19 +280,19 @@ def fails_open(statistics: str, tier: str) -> bool:
     return int(rest.get("rate") or 0) > 0 or (int(judged.get("act") or 0) == 0 and int(rest.get("act") or 0) > 0)
 
 
-def share_taken(statistics: str, tier: str) -> float:
-    """Return the share of the places of a tier (``maxconn`` of its servers) that requests take or wait for.
+def share_taken(statistics: str, backend: str) -> float:
+    """Return the share of the places of a backend (``maxconn`` of its servers) that requests take or wait for.
 
     Args:
         statistics: an answer to ``show stat``.
-        tier: its name.
+        backend: its name.
 
     Returns:
         More than 1 where requests wait, 0 where servers have no limit.
     """
-    rows = [row for row in server_rows(statistics, tier) if row["status"].startswith("UP")]
+    rows = [row for row in server_rows(statistics, backend) if row["status"].startswith("UP")]
     places = sum(int(row["slim"] or 0) for row in rows)
-    waiting = [row for row in read_rows(statistics) if (row["pxname"], row["svname"]) == (tier, "BACKEND")]
+    waiting = [row for row in read_rows(statistics) if (row["pxname"], row["svname"]) == (backend, "BACKEND")]
     taken = sum(int(row["scur"] or 0) for row in rows) + sum(int(row["qcur"] or 0) for row in waiting)
     return taken / places if places else 0.0
 
