@@ -55,7 +55,8 @@ def test_changing_the_mode_rolls_and_touches_neither_data_nor_code(private):
         assert users_of(private) == {"10001:10001"}
         done = private.make("dev", arguments=f"-e confirm={private.name}")
     said = " ".join(done.stdout.split())
-    assert f"Mode: development, mounted from this host: fe {private.code['fe']} at /srv" in said
+    assert "Mode: development, release" in said
+    assert f"fe_source: {private.code['fe']} is mounted at /srv" in said
     assert users_of(private) == {f"{private.uid}:{private.uid}"}
     assert not window.failed, window.describe()
     assert email in private.request().text
