@@ -78,8 +78,8 @@ def test_a_lost_leader_stops_no_request_and_another_manager_deploys(swarm, capsy
             done = swarm.deploy("-e", json.dumps({"fe_environment": {"RELEASE": "without leader"}}))
     show(window, capsys)
     show(change, capsys)
-    assert not window.failed, window.describe()
-    assert not change.failed, change.describe()
+    assert not window.failed, f"{window.describe()}\n{slow(swarm)}"
+    assert not change.failed, f"{change.describe()}\n{slow(swarm)}"
     assert swarm.manager() != leader
     assert f"{swarm.manager()} " in done.stdout.partition("PLAY RECAP")[2]
     environment = swarm.definition("fe")["TaskTemplate"]["ContainerSpec"]["Env"]
