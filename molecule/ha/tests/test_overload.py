@@ -101,6 +101,8 @@ def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, t
         assert {row["slim"] for row in rows if row["addr"]} == {str(places)}
         windows = []
         with Load(stack, path=f"/?delay={DELAY}") as load:
+            # The generator starts its clients a hundred at once, which for a moment is more than the capacity.
+            events.quiet()
             for name, event in EVENTS.items():
                 with load.event(name) as window:
                     event(events)
@@ -109,7 +111,7 @@ def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, t
         stack.playbook("site.yml")
     with capsys.disabled():
         print(f" [{'; '.join(window.describe() for window in windows)}]", end="")
-    assert [request for request in load.requests if not request.good] == []
+    assert {window.name: window.failed for window in windows if window.failed} == {}
 
 
 @pytest.fixture
