@@ -87,6 +87,10 @@ class Session:
         """Return the slots of every backend of the tier (OSError: the load balancer does not answer)."""
         return tier_servers(self.balancer("show servers state"), self.tier)
 
+    def others_serve(self) -> bool:
+        """Tell whether a replica that is no session's gets requests (OSError: the load balancer does not answer)."""
+        return any(server.up and server.backend == self.tier and not server.unchecked for server in self.servers())
+
     def restore(self) -> None:
         """Put everything right, whoever has ended the session, and let the next run have the stack."""
         if stack_lock.running(self.folder).get("id") == self.run["id"]:
@@ -102,15 +106,7 @@ class Session:
                 self.balancer(f"set server {path} state ready")
             # They are checked before they get requests, and this one serves until then.
             deadline = time.monotonic() + TAKE_BACK
-            while (
-                freed
-                and time.monotonic() < deadline
-                and not any(
-                    server.operation == RUNNING and server.address and not server.unchecked
-                    for server in self.servers()
-                    if server.backend == self.tier
-                )
-            ):
+            while freed and time.monotonic() < deadline and not self.others_serve():
                 time.sleep(LOOK)
         subprocess.run(["docker", "rm", "--force", self.container], capture_output=True, check=False)
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ from pathlib import Path
 # Bits of srv_admin_state and srv_check_state, and values of srv_op_state (HAProxy's management guide, "show servers state").
 FORCED_MAINTENANCE, FORCED_DRAIN = 0x01, 0x08
 CHECKS_CONFIGURED, CHECKS_ENABLED = 0x02, 0x04
-MAINTENANCE = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
+MAINTENANCE = FORCED_MAINTENANCE | 0x02 | 0x04 | 0x20 | 0x40
 STOPPED, RUNNING = 0, 2
 # Codes of a check that has passed.
 PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
