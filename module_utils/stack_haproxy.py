@@ -20,6 +20,8 @@ FORCED_MAINTENANCE, FORCED_DRAIN = 0x01, 0x08
 CHECKS_CONFIGURED, CHECKS_ENABLED = 0x02, 0x04
 MAINTENANCE = FORCED_MAINTENANCE | 0x02 | 0x04 | 0x20 | 0x40
 STOPPED, RUNNING = 0, 2
+# The address of a slot that holds no server.
+EMPTY = "0.0.0.0"  # noqa: S104 (nothing listens there)
 # Codes of a check that has passed.
 PASSED = ("L4OK", "L6OK", "L7OK", "L7OKC")
 # The numbers with which the servers of a definition begin (stack_trial.py): more than lb_slots apart.
@@ -253,7 +255,8 @@ def read_sessions(statistics: str) -> dict[str, int]:
 
 def address_of(row: dict[str, str]) -> str:
     """Return the address of the server in a row of ``show stat``, without its port; empty if there is none."""
-    return (row.get("addr") or "").rpartition(":")[0]
+    address = (row.get("addr") or "").rpartition(":")[0]
+    return "" if address == EMPTY else address
 
 
 def read_counts(statistics: str) -> dict[str, dict[str, int]]:

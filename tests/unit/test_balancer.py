@@ -469,6 +469,22 @@ def test_connections_beyond_the_limit_are_refused_and_those_of_trusted_addresses
     assert held == [True] * CONNECTIONS + [False] * 5
 
 
+@pytest.mark.parametrize(
+    ("kind", "number", "refused"),
+    [("flood", 100 * REQUESTS, {"429"}), ("stall", 3 * CONNECTIONS, {0, 408})],
+)
+def test_others_get_every_answer_beside_a_client_that_takes_too_much(strict, kind, number, refused):
+    found = []
+    with ThreadPoolExecutor() as pool:
+        rude = pool.submit(client, kind, addresses(f"{strict.name}-fe-lb-1")["edge"], 8080, number)
+        while not rude.done():
+            found.append(strict.request(scheme="https").status)
+    assert found == [200] * len(found)
+    assert len(found) > REQUESTS / 2
+    told = rude.result() if kind == "stall" else rude.result()[0]
+    assert refused <= set(told)
+
+
 def test_headers_are_added_where_the_application_sends_none(strict, plain):
     # First an answer of a server, then one of the load balancer itself.
     for answer in (strict.request(scheme="https"), strict.request()):
@@ -561,6 +577,28 @@ def test_server_that_takes_no_connection_costs_nothing(plain):
         answers = [plain.request(method) for _ in range(5) for method in ("GET", "POST")]
         assert [answer.status for answer in answers] == [200] * 10
         assert any(plain.log("fe-lb", answer.headers["X-Request-ID"])["retries"] for answer in answers)
+
+
+def test_requests_of_a_server_that_is_cut_off_are_answered_by_others_within_seconds(plain):
+    """As where a machine is lost: nobody closes its connections, and nothing that is sent on them is acknowledged."""
+    query = uuid.uuid4().hex
+
+    def ask():
+        return plain.request(path=f"/wait?{query}", timeout=40).status, time.monotonic()
+
+    with server(plain, "c"), ThreadPoolExecutor(12) as pool:
+        wait_until(lambda: "c" in known(plain), 10)
+        process = run("docker", "inspect", "--format={{.State.Pid}}", f"{NAME}-c").stdout.strip()
+        answers = [pool.submit(ask) for _ in range(6)]
+        wait_until(lambda: requests_of("c", query), 5)
+        run("nsenter", f"--target={process}", "--net", "ip", "link", "set", "dev", "eth0", "down")
+        cut = time.monotonic()
+        # The first ones have been acknowledged, some of these will not be.
+        answers += [pool.submit(ask) for _ in range(6)]
+        found = [answer.result() for answer in answers]
+    assert {status for status, _ in found} == {200}
+    # Two seconds of silence, up to one until it is noticed, and one that the answer takes.
+    assert max(moment for _, moment in found) - cut < 6
 
 
 def test_server_is_found_and_left_within_two_seconds(plain):
@@ -772,7 +810,9 @@ def restarts(edge):
     text = client("get", f"http://{addresses(f'{edge.name}-fe-lb-1')['fe-lb-metrics']}:8405/;csv")[2]
     rows = csv.DictReader(text.removeprefix("# ").splitlines())
     return {
-        (row["pxname"], row["svname"]): row["chkdown"] for row in rows if row["svname"].startswith("fe-") and row["addr"]
+        (row["pxname"], row["svname"]): row["chkdown"]
+        for row in rows
+        if row["svname"].startswith("fe-") and stack_haproxy.address_of(row)
     }
 
 
@@ -894,7 +934,7 @@ def test_servers_that_start_are_not_those_that_were_there(plain):
 TRIALS = {
     "as it is": ({}, "Layer7 check passed 200"),
     "host that is not served": ({" Host fe.example": " Host localhost"}, "Layer7 wrong status 400"),
-    "port that nobody listens on": ({" fe:8000 ": " fe:8001 "}, "Layer4 connection problem "),
+    "port that nobody listens on": ({"@fe:8000 ": "@fe:8001 "}, "Layer4 connection problem "),
     "time that is too short": ({" uri /healthz ": " uri /slow ", "check 600ms": "check 20ms"}, "Layer7 timeout "),
     "the same, and time enough": ({" uri /healthz ": " uri /slow "}, "Layer7 check passed 200"),
 }
@@ -934,7 +974,7 @@ def test_replicas_of_two_kinds_are_judged_at_once_by_what_each_serves(plain):
     path, host = (tiers_filters.check_field(definitions, key) for key in ("health_path", "health_host"))
     text = text.replace("uri /healthz", f"uri-lf {path}").replace("Host fe.example", f"Host {host}")
     line = re.search("^ +server-template fe- 1-.*\n", text, re.MULTILINE)[0]
-    text = text.replace(line, line + re.sub("fe- 1-[0-9]+ fe:", "fe- 10001-10400 frontend.fe:", line))
+    text = text.replace(line, line + re.sub("fe- 1-[0-9]+ ipv4@fe:", "fe- 10001-10400 ipv4@frontend.fe:", line))
     found = {first: {(check.passed, check.code) for check in try_checks(plain, text, [first])} for first in (1, 10001)}
     assert found == {1: {(False, "400")}, 10001: {(True, "200")}}
     assert requests_of("a", query)

@@ -92,7 +92,7 @@ def test_each_definition_has_its_servers_and_its_question():
     assert [part in send for part in ("/healthz", "/ready", "localhost", "shop.example")] == [True] * 4
     templates = [line.split()[1:4] for line in text.splitlines() if "server-template" in line]
     # Where requests go, where streams go, and where the last servers are found by a connection to each port.
-    assert templates == 3 * [["fe-", "1-400", "fe:8000"], ["fe-", "10001-10400", "frontend.fe:8010"]]
+    assert templates == 3 * [["fe-", "1-400", "ipv4@fe:8000"], ["fe-", "10001-10400", "ipv4@frontend.fe:8010"]]
     same = configuration({**NEW, "port": 8000, "first": B}, {**OLD, "first": A})
     assert same.partition("\nbackend fe-open\n")[2].count("server-template") == 1
     aliases = yaml.safe_load(
@@ -106,7 +106,7 @@ def test_each_definition_has_its_servers_and_its_question():
 def test_one_definition_is_written_as_it_is():
     text = configuration({**OLD, "health_path": "/a,b)%[x]$HOME?c", "first": A}, tier=1)
     assert "uri /a,b)%[x]$HOME?c ver HTTP/1.1 hdr Host localhost " in text
-    assert " be- 1-400 be:8000 " in text
+    assert " be- 1-400 ipv4@be:8000 " in text
 
 
 def test_trial_serves_nobody_and_asks_what_will_be_asked():

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import ssl
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -184,7 +185,10 @@ def test_request_of_a_replica_that_is_cut_off_is_answered_by_another(events, tie
         answers = [pool.submit(events.stack.request, path="/?delay=4", timeout=40) for _ in range(4)]
         wait_until(lambda: all(count >= 2 for count in events.under_way(tier).values()))
         events.cut_off(container)
+        cut = time.monotonic()
         assert [answer.result().status for answer in answers] == [200] * len(answers)
+        # Two seconds of silence, up to one until it is noticed, and four that the other one takes.
+        assert time.monotonic() - cut < 10
     events.until_started_again(container)
 
 

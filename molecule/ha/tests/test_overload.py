@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ha import RATE, Events, Load, reload_balancer
 from stack import PROJECT, changed, wait_until
-from stack_haproxy import ask, backends, read_servers, server_rows
+from stack_haproxy import address_of, ask, backends, read_servers, server_rows
 
 # A stack that takes its servers out, answers 503 and comes back now and then answers far less than this share of what it can
 # serve. How close to all of it a quiet machine comes is measured by `make bench-overload`.
@@ -98,7 +98,7 @@ def test_changes_and_faults_at_nine_tenths_of_the_capacity_lose_nothing(stack, t
         events.apply()
         events.until_all_serve()
         rows = server_rows(ask(stack.directory / "be-lb/run/master.sock", "@1 show stat"), "be")
-        assert {row["slim"] for row in rows if row["addr"]} == {str(places)}
+        assert {row["slim"] for row in rows if address_of(row)} == {str(places)}
         windows = []
         with Load(stack, path=f"/?delay={DELAY}") as load:
             # The generator starts its clients a hundred at once, which for a moment is more than the capacity.
