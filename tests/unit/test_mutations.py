@@ -4,6 +4,7 @@ import importlib.machinery
 import importlib.util
 import sys
 
+import promises
 import pytest
 from stack import PROJECT
 
@@ -24,3 +25,9 @@ def test_what_a_mutation_replaces_is_there_once(mutation):
         path = PROJECT / name
         # The inventory of the mutation's own stack is written when it runs.
         assert path.read_text(encoding="utf-8").count(text) == 1 if path.exists() else "mutation/inventory" in name
+
+
+@pytest.mark.parametrize("mutation", load().MUTATIONS, ids=lambda mutation: mutation.name)
+def test_gate_runs_what_notices_a_mutation(mutation):
+    function = mutation.test.partition("[")[0]
+    assert {function, function.partition("::")[0]} & set(promises.gate(promises.load()))

@@ -155,3 +155,20 @@ def test_failed_test_is_reported_with_its_first_line(runner):
         '<testcase classname="a.test_b" name="test_c"><failure message="assert 1 == 2&#10;more"/></testcase>'
     )
     assert runner.reason(element, element[0]) == "a.test_b::test_c: assert 1 == 2"
+
+
+def test_removal_of_what_an_earlier_run_has_left_is_not_counted(runner, tmp_path, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_CALLBACK_PLUGINS", "")
+    monkeypatch.setenv("WEBSTACK_RUNS", "")
+    monkeypatch.setattr(runner, "left_behind", lambda: ["container webstack-test-byo-fe-1"])
+    steps, called = runner.Runner(tmp_path), []
+
+    def call(command, environment, _output):
+        called.append((command[1], environment["WEBSTACK_RUNS"] == str(steps.runs)))
+        return True
+
+    monkeypatch.setattr(steps, "call", call)
+    for scenario in ("byo", "swarm"):
+        assert steps.run(scenario, gate=True).good
+    counted = [("reset", True), ("converge", True), ("verify", True), ("destroy", True)]
+    assert called == [("destroy", False), *counted, *counted[:2], ("idempotence", True), *counted[2:]]
