@@ -182,9 +182,9 @@ class Swarm(Stack):
         run("docker", "kill", *names)
 
     def start(self, *machines: str) -> None:
-        """Switch machines on and wait until all nodes are ready and run what they shall run."""
+        """Switch machines on and wait until all nodes are ready, run what they shall run and reach each other."""
         run("docker", "start", *(f"{self.name}-{machine}" for machine in machines))
-        wait_until(lambda: self.whole() and self.settled(), 240)
+        wait_until(lambda: self.whole() and self.settled() and self.reached(), 240)
 
     def settled(self) -> bool:
         """Tell whether all services are as they shall be, and what managers believe to run is what engines run.
@@ -198,6 +198,19 @@ class Swarm(Stack):
         believed = {task["id"] for service in services for task in service.tasks if task["runs"]}
         found = {item["Config"]["Labels"]["com.docker.swarm.task.id"] for items in containers for item in items}
         return not troubles(services) and believed == found
+
+    def reached(self) -> bool:
+        """Tell whether every load balancer sends requests to every replica, as Prometheus saw last.
+
+        Of machines that come back together, engines find some containers on each other only about a minute later.
+        """
+        try:
+            found = self.page(9090, "/api/v1/query?query=service:replicas:serving")["data"]["result"]
+            services = self.services()
+        except (AssertionError, IndexError):
+            return False
+        serving = {row["metric"]["service"]: int(row["value"][1]) for row in found}
+        return serving == {name: services[name].wanted for name in ("fe", "be")}
 
     def whole(self) -> bool:
         """Tell whether every node is ready and every manager can be reached."""

@@ -9,6 +9,8 @@ from stack import GATE, run, wait_until
 
 # Seconds within which what a lost machine ran has to run elsewhere.
 ELSEWHERE = 60
+# Milliseconds that a GET on a lost machine takes at most: two seconds of silence, and some on a busy machine.
+WORST = 6000
 
 
 def show(window, capsys):
@@ -22,7 +24,7 @@ def slow(swarm):
     for service in ("fe-lb", "be-lb"):
         command = ("timeout", "20", "docker", "service", "logs", "--raw", "--tail", "3000", f"{swarm.name}_{service}")
         lines = swarm.on(swarm.manager(), *command, check=False).stdout.splitlines()
-        wrong = re.compile('"total_ms":"?([3-9][0-9]{3}|[0-9]{5})|"status":"?5')
+        wrong = re.compile('"total_ms": ?([3-9][0-9]{3}|[0-9]{5})|"status": ?5')
         found += [f"{service}: {line}" for line in lines if wrong.search(line)]
     return "\n".join(found)
 
@@ -73,6 +75,7 @@ def test_a_lost_node_loses_no_request_elsewhere(swarm, capsys):
         print(f" [all replicas elsewhere after {seconds:.1f} s]", end="")
     assert window.requests
     assert not window.failed, f"{window.describe()}\n{slow(swarm)}"
+    assert window.worst < WORST, slow(swarm)
 
 
 def test_a_lost_leader_stops_no_request_and_another_manager_deploys(swarm, capsys):
@@ -190,7 +193,8 @@ def test_after_managers_were_lost_for_good_a_swarm_is_formed_anew_from_one_that_
             wait_until(lambda machine=machine: has_left(swarm, machine), 120)
         for number, node in swarm.nodes().items():
             if node["Description"]["Hostname"] in lost:
-                swarm.on(left, "docker", "node", "demote", number)
+                # The new Swarm refuses it where its managers know nothing of this one any more.
+                swarm.on(left, "docker", "node", "demote", number, check=False)
                 swarm.on(left, "docker", "node", "rm", "--force", number)
         swarm.playbook("bootstrap.yml")
     wait_until(swarm.whole, 240)
