@@ -41,7 +41,7 @@ NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 NUMBER = re.compile(r"[0-9]{1,20}")
 # Answers that a server has given; those of 5xx may be the load balancer's own.
 ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx")
-NUMBERS = {*ANSWERS, "act", "rate", "scur", "slim", "qcur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
+NUMBERS = {*ANSWERS, "act", "rate", "scur", "stot", "req_tot", "hrsp_5xx", "econ", "eresp"}
 
 
 class AnswerError(OSError):
@@ -281,23 +281,6 @@ def fails_open(statistics: str, tier: str) -> bool:
     rows = {row["pxname"]: row for row in read_rows(statistics) if row["svname"] == "BACKEND"}
     judged, rest = (rows.get(name, {}) for name in (tier, f"{tier}{SUFFIXES[-1]}"))
     return int(rest.get("rate") or 0) > 0 or (int(judged.get("act") or 0) == 0 and int(rest.get("act") or 0) > 0)
-
-
-def share_taken(statistics: str, backend: str) -> float:
-    """Return the share of the places of a backend (``maxconn`` of its servers) that requests take or wait for.
-
-    Args:
-        statistics: an answer to ``show stat``.
-        backend: its name.
-
-    Returns:
-        More than 1 where requests wait, 0 where servers have no limit.
-    """
-    rows = [row for row in server_rows(statistics, backend) if row["status"].startswith("UP")]
-    places = sum(int(row["slim"] or 0) for row in rows)
-    waiting = [row for row in read_rows(statistics) if (row["pxname"], row["svname"]) == (backend, "BACKEND")]
-    taken = sum(int(row["scur"] or 0) for row in rows) + sum(int(row["qcur"] or 0) for row in waiting)
-    return taken / places if places else 0.0
 
 
 def frontend_counts(master: Path) -> dict[str, int]:

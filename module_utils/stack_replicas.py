@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ansible.module_utils.stack_haproxy import Server, backends, failed_checks, first_of, read_sessions, share_taken
+from ansible.module_utils.stack_haproxy import Server, failed_checks, first_of, read_sessions
 from ansible.module_utils.stack_project import PAUSE, Container, RolloutError, Stack, broken, names
 from ansible.module_utils.stack_rollout import batch_size, next_step
 from ansible.module_utils.stack_trial import ANSWERED, brief
@@ -20,11 +20,6 @@ from ansible.module_utils.stack_trouble import Watch
 FORGET = 15.0
 # Share of the containers that are stopped at a time when there shall be fewer.
 LEAVE = 0.25
-# Share of a tier's places that requests take, above which containers start one at a time: what starts takes processor time
-# from those that serve, and these have none to spare.
-BUSY = 0.75
-# Seconds that a start waits for a free place, so that those who wait because of one start have gone before the next.
-CALM = 5.0
 
 
 class Rollout:
@@ -108,15 +103,10 @@ class Rollout:
         total = max(0, self.service["replicas"] - len(current)) or len(old)
         leave = max(1, math.ceil(len(running) * LEAVE))
         while step := next_step(len(current), len(old), self.service["replicas"], self.batch, leave):
-            why = ""
-            if step.start > 1 and self.taken() > BUSY:
-                step = next_step(len(current), len(old), self.service["replicas"], 1, leave)
-                why = "; one at a time, because the tier is busy"
             if step.start:
-                self.until(CALM, lambda: self.taken() < 1)
                 self.check_room(step.start)
                 part = f" ({done + step.start} of {total})" if step.start < total else ""
-                self.say("start", f"starting {step.start}{part} beside {len(current) + len(old)}{why}")
+                self.say("start", f"starting {step.start}{part} beside {len(current) + len(old)}")
                 new = self.start(step.start, current + old)
                 self.admit(new, new)
                 current += new
@@ -130,12 +120,6 @@ class Rollout:
                 current.sort(key=lambda container: container.number)
                 self.retire(current[-step.retire_current :])
                 current = current[: -step.retire_current]
-
-    def taken(self) -> float:
-        """Return the share of the tier's places that requests take or wait for, in the load balancer where it is highest."""
-        answers = [self.stack.ask(balancer, "@1 show stat") for balancer in self.balancers]
-        # Whichever backend requests go to.
-        return max((share_taken(answer, name) for answer in answers for name in backends(self.name)), default=0.0)
 
     def serving(self, container: Container) -> bool:
         """Tell whether every load balancer sends requests to a container."""

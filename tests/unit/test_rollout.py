@@ -190,65 +190,6 @@ def test_slots_that_somebody_has_kept_out_or_unchecked_serve_again(tmp_path, mon
     ]
 
 
-def roll(tmp_path, monkeypatch, taken):
-    """Replace eight containers, four at a time, and return how many were started at once.
-
-    Args:
-        tmp_path: folder of the stack.
-        monkeypatch: what stands for the engine and the load balancer.
-        taken: requests of a server with eight places, by the number of starts so far.
-    """
-    stack = stack_project.Stack({"project": "web", "path": tmp_path, "file": "docker-compose.yml"}, None)
-    old = [Engine.container(f"old{n}", n, "running") for n in range(8)]
-    new = iter([Engine.container(f"new{n}", 8 + n, "running") for n in range(8)])
-    service = {"name": "fe", "replicas": 8, "batch": "4", "first": 0, "load_balancers": [{"name": "fe-lb"}], "drain": 1}
-    rollout = stack_replicas.Rollout(stack, service, {}, 1, lambda *_: None)
-    begun = []
-
-    def ask(*_):
-        columns = "# pxname,svname,type,status,scur,slim,qcur"
-        requests = taken(len(begun))
-        return f"{columns}\nfe,fe-1,2,UP,{min(8, requests)},8,0\nfe,BACKEND,1,UP,0,0,{max(0, requests - 8)}"
-
-    def start(number, _):
-        begun.append(number)
-        return [next(new) for _ in range(number)]
-
-    replaced = {"found": lambda: old, "is_current": lambda item: item not in old, "start": start, "serving": bool}
-    for name in ("undrain", "check_room", "admit", "retire"):
-        replaced[name] = lambda *_: None
-    for name, function in replaced.items():
-        monkeypatch.setattr(rollout, name, function)
-    monkeypatch.setattr(stack, "servers", lambda *_: [])
-    monkeypatch.setattr(stack, "ask", ask)
-    rollout.run()
-    return begun
-
-
-@pytest.mark.parametrize(("taken", "batches"), [([0] * 9, [4, 4]), ([7] * 9, [1] * 8), ([7, 7, 2, 2, 2], [1, 1, 4, 2])])
-def test_containers_start_one_at_a_time_while_most_places_are_taken(tmp_path, monkeypatch, taken, batches):
-    assert roll(tmp_path, monkeypatch, lambda starts: taken[starts]) == batches
-
-
-def test_containers_start_while_a_place_is_free(tmp_path, monkeypatch):
-    """The requests that wait because of one start have gone before the next."""
-    asked = []
-
-    def taken(starts):
-        asked.append(starts)
-        # After the first start some wait, fewer with each look.
-        return max(0, 12 - asked.count(1)) if starts == 1 else 0
-
-    assert roll(tmp_path, monkeypatch, taken) == [4, 1, 3]
-    # Eleven requests for eight places, then fewer, until seven are left.
-    assert asked.count(1) == 5
-
-
-def test_start_does_not_wait_for_ever_for_a_free_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(stack_replicas, "CALM", 0.0)
-    assert roll(tmp_path, monkeypatch, lambda _: 20) == [1] * 8
-
-
 class Engine(stack_project.Stack):
     """The engine, as far as a load balancer is replaced: containers by their id, with what it was told to do."""
 

@@ -76,24 +76,6 @@ def test_requests_to_servers_that_fail_their_checks_are_noticed(judged, rest, ra
     assert stack_haproxy.fails_open(statistics, "fe") == fails_open
 
 
-@pytest.mark.parametrize(
-    ("servers", "waiting", "share"),
-    [
-        ([("UP", 3, 8), ("UP", 5, 8)], 0, 0.5),
-        # What waits counts as well, what is down or drained has no places.
-        ([("UP", 8, 8), ("DOWN", 2, 8), ("DRAIN", 2, 8), ("MAINT", 0, 8)], 4, 1.5),
-        ([("UP 1/2", 6, 8)], 0, 0.75),
-        # No limit.
-        ([("UP", 50, "")], 0, 0),
-        ([], 0, 0),
-    ],
-)
-def test_share_of_the_places_that_requests_take(servers, waiting, share):
-    rows = [f"fe,fe-{n},2,{status},{taken},{most},0" for n, (status, taken, most) in enumerate(servers)]
-    rows += [f"fe,BACKEND,1,UP,90,90,{waiting}", "fe-open,fe-1,2,UP,9,9,0", "be,be-1,2,UP,9,9,0", "be,BACKEND,1,UP,9,9,9"]
-    assert stack_haproxy.share_taken("\n".join(["# pxname,svname,type,status,scur,slim,qcur", *rows]), "fe") == share
-
-
 def test_without_the_other_backend_nothing_fails_open():
     assert not stack_haproxy.fails_open("# pxname,svname,type,act,rate\nfe,BACKEND,1,0,0", "fe")
 
