@@ -252,7 +252,7 @@ def test_third_tier_is_data_and_a_part_of_the_template(rendered):
     balancer = (folder / "api-lb/config/haproxy.cfg").read_text()
     assert "bind exchange.api-lb:8080" in balancer
     assert "uri /ready ver HTTP/1.1 hdr Host localhost" in balancer
-    assert re.search(r"server-template api- 1-\d+ api:8100 ", balancer)
+    assert re.search(r"server-template api- 1-\d+ ipv4@api:8100 ", balancer)
     assert (folder / "api-lb/run").is_dir()
     assert set(json.loads((folder / "state.json").read_text())["tiers"]) == {"fe", "api", "be"}
     # Monitoring counts it, asks its load balancer, and is on a network with it.
