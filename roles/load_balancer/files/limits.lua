@@ -57,7 +57,7 @@ local function discover()
     for place = CHECKED, arguments.n do
         for name, server in pairs(core.backends[arguments[place]].servers) do
             local address, slot = server:get_addr(), place .. " " .. name
-            if address and not address:find("unknown", 1, true) and not address:find("0.0.0.0:", 1, true) then
+            if address and not address:find("unknown", 1, true) and address:sub(1, 8) ~= "0.0.0.0:" then
                 local replica = found[address]
                 if not replica then
                     replica = replicas[address] or {limit = first}
