@@ -182,21 +182,6 @@ def hold(host: str, port: int, number: int) -> list[bool]:
     return answered
 
 
-def stall(host: str, port: int, number: int) -> list[int]:
-    """Send half a request on each of so many connections; return the status that each is told, 0 if it is hung up on."""
-    begun, told = [], [0] * number
-    with contextlib.ExitStack() as opened:
-        for place in range(number):
-            with contextlib.suppress(ConnectionError):
-                connection = opened.enter_context(socket.create_connection((host, port), timeout=TIMEOUT))
-                connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
-                begun.append((place, connection))
-        for place, connection in begun:
-            with contextlib.suppress(ConnectionError):
-                told[place] = int(connection.recv(12)[9:] or 0)
-    return told
-
-
 def listening(addresses: list[str], ports: list[int]) -> dict[str, list[int]]:
     """Return on which ports something listens at each address."""
     found: dict[str, list[int]] = {}
@@ -213,5 +198,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sick="sick" in sys.argv[2:])
     else:
-        function = {action.__name__: action for action in (get, names, flood, hold, stall, listening)}[sys.argv[1]]
+        function = {action.__name__: action for action in (get, names, flood, hold, listening)}[sys.argv[1]]
         print(json.dumps(function(*json.loads(sys.argv[2]))))

@@ -8,6 +8,8 @@ import promises
 import pytest
 from stack import PROJECT
 
+GATE = set(promises.gate(promises.load()))
+
 
 def load():
     """Return the program, whose name has no suffix, as a module."""
@@ -30,4 +32,4 @@ def test_what_a_mutation_replaces_is_there_once(mutation):
 @pytest.mark.parametrize("mutation", load().MUTATIONS, ids=lambda mutation: mutation.name)
 def test_gate_runs_what_notices_a_mutation(mutation):
     function = mutation.test.partition("[")[0]
-    assert {function, function.partition("::")[0]} & set(promises.gate(promises.load()))
+    assert {function, function.partition("::")[0]} & GATE
